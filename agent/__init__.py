@@ -1,0 +1,1 @@
+"""The device of a user: wires radio, protocol, storage and network together (command `spot`)."""

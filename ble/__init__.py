@@ -1,0 +1,1 @@
+"""The radio: bytes out, sightings in; knows frames, not cryptography."""
