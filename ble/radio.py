@@ -1,14 +1,16 @@
 """The interface that every radio keeps, and how one is chosen.
 
-    RadioError          the radio cannot do what was asked; `reason` says why, the text says what to do
+RadioError          the radio cannot do what was asked; `reason` says why, the text says what to do
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,6 +35,28 @@ class RadioError(Exception):
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class Clock(Protocol):
+    """Where a radio takes its time from: a test or a demo can make time run faster, or stand still."""
+
+    def now(self) -> float:
+        """Return the seconds since the Unix epoch."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return once that many of the clock's seconds have passed; later is allowed, sooner is not."""
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> float:
+        """Return the seconds since the Unix epoch."""
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return once that many seconds have passed."""
+        await asyncio.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +88,8 @@ class Radio(ABC):
     async def advertise(self, block: bytes | None) -> None:
         """Broadcast the carousel of this 36-byte block, under fresh addresses, until told otherwise.
 
-        Nothing of the former block is sent after this returns, and no address carries both. None: fall silent.
-        Raises RadioError.
+        None: fall silent. Nothing of the former block is sent after this returns, and no address carries
+        both. Raises FrameError for bytes that are no block, and RadioError; the radio is silent then.
         """
 
     @abstractmethod

@@ -1,0 +1,150 @@
+"""Out of the frames of many strangers, the blocks that were really broadcast.
+
+Anyone can send frames, so nothing here is trusted and everything is bounded:
+
+- Frames are grouped by key id, never by address. A block counts once three of its slices hash to its key id.
+- A key id keeps several candidates for each slice, so that a forged frame cannot stand in a true one's way.
+- A key id can be shared on purpose (2^30 hashes find a second block), so a frame is only taken for a block
+  that holds its very slice, and one key id may have several blocks.
+- The table has two halves. Newcomers push out the newcomers longest unheard; only a key id heard more often
+  pushes out a regular one. A flood of forged key ids thus runs through the first half and leaves the second.
+
+What remains possible: whoever sends forged slices under one key id, faster than its owner sends true ones,
+hides that owner for as long. A jammer can do the same to everybody, with less effort.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from ble.frame import SLICES, Block, Frame, FrameError, carousel, join, key_id
+
+CANDIDATES = 4  # slices kept for each index of a key id
+TRIALS = 256  # of three slices, for each key id: all that 4 candidates at 4 indices allow, 4 · 4^3
+BLOCKS = 4  # verified blocks kept for each key id
+REGULAR = 3  # frames until a key id is no newcomer: the fewest that a block is rebuilt from
+CAPACITY = 4096  # key ids; at worst about 2 kB each
+LIFETIME = 300.0  # seconds unheard until a key id is forgotten
+RESPITE = 60.0  # seconds until a key id whose trials are used up gets a new start
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one key id: candidates (slice → times heard) for each index, and what they gave."""
+
+    first: float
+    last: float
+    heard: int = 0
+    trials: int = 0
+    candidates: tuple[dict[bytes, int], ...] = field(default_factory=lambda: tuple({} for _ in range(SLICES)))
+    blocks: list[tuple[Block, tuple[Frame, ...]]] = field(default_factory=list)
+
+
+class Assembler:
+    """Takes frames as they are heard; gives the block that a frame belongs to as soon as it is verified."""
+
+    def __init__(self, *, capacity: int = CAPACITY, lifetime: float = LIFETIME) -> None:
+        """Make an empty table for `capacity` key ids (2 or more), forgotten `lifetime` seconds unheard."""
+        if capacity < 2:
+            raise ValueError("an assembler needs room for 2 key ids or more")
+        self._room = capacity // 2  # of each half
+        self._lifetime = lifetime
+        # Both in the order last heard, so that what is to expire stands in front. (A key id that lost its
+        # place among the regular ones joins the newcomers as if just heard: a second chance.)
+        self._newcomers: OrderedDict[int, _Entry] = OrderedDict()
+        self._regulars: OrderedDict[int, _Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._newcomers) + len(self._regulars)
+
+    def add(self, frame: Frame, at: float) -> Block | None:
+        """Take a frame heard at `at` (Unix seconds); return the verified block it is a slice of, or None.
+
+        None means "not yet" as well as "forged": the frames before the third are told apart only afterwards.
+        """
+        self.expire(at)
+        entry = self._entry(frame.key_id, at)
+        for block, frames in entry.blocks:
+            if frames[frame.index].slice == frame.slice:
+                return block
+        if not _remember(entry, frame):
+            return None
+        return _rebuild(entry, frame)
+
+    def expire(self, at: float) -> None:
+        """Forget the key ids unheard for a lifetime before `at` (Unix seconds)."""
+        for half in (self._newcomers, self._regulars):
+            while half and at - next(iter(half.values())).last > self._lifetime:
+                half.popitem(last=False)
+
+    def _entry(self, name: int, at: float) -> _Entry:
+        half = self._regulars if name in self._regulars else self._newcomers
+        entry = half.pop(name, None)
+        if entry is None or _worn_out(entry, at):
+            entry = _Entry(first=at, last=at)
+            half = self._newcomers
+        entry.last = at
+        entry.heard += 1
+        half[name] = entry
+        if half is self._newcomers:
+            self._promote(name, entry)
+        if len(self._newcomers) > self._room:
+            self._newcomers.popitem(last=False)
+        return entry
+
+    def _promote(self, name: int, entry: _Entry) -> None:
+        if entry.heard < REGULAR:
+            return
+        if len(self._regulars) >= self._room:
+            least = min(self._regulars, key=lambda other: self._regulars[other].heard)
+            if self._regulars[least].heard >= entry.heard:
+                return
+            self._newcomers[least] = self._regulars.pop(least)
+        self._regulars[name] = self._newcomers.pop(name)
+
+
+def _worn_out(entry: _Entry, at: float) -> bool:
+    # Without a new start, 256 forged trials would silence a key id for the rest of its epoch.
+    return entry.trials >= TRIALS and at - entry.first > RESPITE
+
+
+def _remember(entry: _Entry, frame: Frame) -> bool:
+    """Keep the slice as a candidate; True if it is new and so worth trials."""
+    candidates = entry.candidates[frame.index]
+    if frame.slice in candidates:
+        candidates[frame.slice] += 1
+        return False
+    if len(candidates) == CANDIDATES:
+        # Forged slices that vary go first: what is heard again and again stays.
+        del candidates[min(candidates, key=lambda known: candidates[known])]
+    candidates[frame.slice] = 1
+    return True
+
+
+def _rebuild(entry: _Entry, frame: Frame) -> Block | None:
+    """Try the new slice with every two candidates at two other indices."""
+    others = [index for index in range(SLICES) if index != frame.index]
+    for left, right in itertools.combinations(others, 2):
+        for one, two in itertools.product(entry.candidates[left], entry.candidates[right]):
+            if entry.trials >= TRIALS or len(entry.blocks) >= BLOCKS:
+                return None
+            entry.trials += 1
+            data = join({frame.index: frame.slice, left: one, right: two})
+            if key_id(data) == frame.key_id and (block := _settle(entry, data)):
+                return block
+    return None
+
+
+def _settle(entry: _Entry, data: bytes) -> Block | None:
+    """Note the verified block, and let go of the candidates that were its slices."""
+    try:
+        frames = carousel(data)
+    except FrameError:
+        return None  # its hash is right, yet its sender made no block of it
+    block = Block.decode(data)
+    entry.blocks.append((block, frames))
+    for known, candidates in zip(frames, entry.candidates, strict=True):
+        candidates.pop(known.slice, None)
+    return block

@@ -1,0 +1,203 @@
+"""The radio without hardware: many devices in one process, with distances and walls between them.
+
+An `Air` has no task of its own. Whoever listens moves it on: it sleeps for one `tick`, then makes up every
+advertisement of the time that has passed. A clock that runs 120 times too fast, or a machine too busy to wake
+up in time, so costs some more advertisements at once and loses none.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from ble.frame import SLICES, Frame, carousel
+from ble.propagation import Place, Propagation, Wall
+from ble.radio import Clock, Radio, RadioError, Reason, Sighting, SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+Path: TypeAlias = Callable[[float], Place]  # Unix seconds → where a radio is at that time
+
+CATCH_UP = 3600.0  # seconds; after a longer gap (a laptop asleep) what was sent before is lost
+DELAY = (
+    0.010  # seconds; a random wait before each advertisement (Core Specification, Vol 6, Part B, 4.4.2.2.1)
+)
+RSSI_MAX = 20  # dBm; the most a controller reports (Core Specification, Vol 4, Part E, 7.7.65.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What every radio in an air is subject to.
+
+    interval: seconds between two advertisements of a radio (1.28 is BlueZ's own default)
+    sensitivity: the weakest signal heard, dBm
+    loss: share of the advertisements lost whatever their strength, 0 to 1
+    tick: seconds between two looks at the clock
+    queue: sightings kept for a listener that is slow to take them
+    """
+
+    propagation: Propagation = field(default_factory=Propagation)
+    walls: tuple[Wall, ...] = ()
+    interval: float = 1.28
+    sensitivity: float = -95.0
+    loss: float = 0.1
+    tick: float = 1.0
+    queue: int = 4096
+
+
+class Air:
+    """What simulated radios share. Same seed, same calls at the same times: same sightings."""
+
+    def __init__(
+        self, clock: Clock | None = None, conditions: Conditions | None = None, *, seed: int = 0
+    ) -> None:
+        """Make an empty air in which time is told by `clock` (the machine's, if None)."""
+        self.clock = clock or SystemClock()
+        self.conditions = conditions or Conditions()
+        self._chance = random.Random(seed)  # noqa: S311 (a simulation, to be repeatable)
+        self._places: dict[SimulatedRadio, Place | Path] = {}
+        self._due: list[tuple[float, int, SimulatedRadio]] = []
+        self._turn = itertools.count()  # breaks ties, so that radios are never compared
+
+    def radio(self, name: str, place: Place | Path, *, tx_power: int = 0) -> SimulatedRadio:
+        """Put a new radio into the air: at a place (metres), or on a path; it sends with `tx_power` dBm."""
+        radio = SimulatedRadio(self, name, tx_power)
+        self._places[radio] = place
+        return radio
+
+    def move(self, radio: SimulatedRadio, x: float, y: float) -> None:
+        """Put a radio somewhere else (metres) from now on."""
+        self.catch_up()
+        self._places[radio] = (x, y)
+
+    def place(self, radio: SimulatedRadio, at: float) -> Place:
+        """Return where a radio is at a time (Unix seconds)."""
+        place = self._places[radio]
+        return place(at) if callable(place) else place
+
+    def catch_up(self) -> None:
+        """Send every advertisement that was due until now, in the order due."""
+        now = self.clock.now()
+        while self._due and self._due[0][0] <= now:
+            at, _, radio = heapq.heappop(self._due)
+            if radio.on_air:
+                at = max(at, now - CATCH_UP)
+                self._send(radio, radio.next_frame(self._chance), at)
+                self._expect(radio, at + self.conditions.interval)
+
+    def start(self, radio: SimulatedRadio) -> None:
+        """Let a radio that fell silent send again, from a random moment of the coming interval on."""
+        self._expect(radio, self.clock.now() + self._chance.uniform(0.0, self.conditions.interval))
+
+    def leave(self, radio: SimulatedRadio) -> None:
+        """Take a radio out of the air."""
+        self.catch_up()
+        self._places.pop(radio, None)
+        self._due = [entry for entry in self._due if entry[2] is not radio]
+        heapq.heapify(self._due)
+
+    def _expect(self, radio: SimulatedRadio, at: float) -> None:
+        at += self._chance.uniform(0.0, DELAY)
+        heapq.heappush(self._due, (at, next(self._turn), radio))
+
+    def _send(self, sender: SimulatedRadio, frame: Frame, at: float) -> None:
+        for hearer in self._places:
+            if hearer is sender or not hearer.listening:
+                continue
+            rssi = self._rssi(sender, hearer, at)
+            if rssi >= self.conditions.sensitivity and self._chance.random() >= self.conditions.loss:
+                hearer.hear(Sighting(at, frame, min(round(rssi), RSSI_MAX)))
+
+    def _rssi(self, sender: SimulatedRadio, hearer: SimulatedRadio, at: float) -> float:
+        model = self.conditions.propagation
+        loss = model.loss(self.place(sender, at), self.place(hearer, at), self.conditions.walls)
+        return sender.tx_power - model.faded(loss, self._chance)
+
+
+class SimulatedRadio(Radio):
+    """One device in an `Air`; made by `Air.radio`. It does not hear itself."""
+
+    def __init__(self, air: Air, name: str, tx_power: int) -> None:
+        self.name = name
+        self._air = air
+        self._tx_power = tx_power
+        self._frames: tuple[Frame, ...] = ()
+        self._order: list[int] = []
+        self._inboxes: list[deque[Sighting]] = []
+        self._dropped = 0
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<simulated radio {self.name}>"
+
+    @property
+    def tx_power(self) -> int:
+        """The power it sends with, dBm."""
+        return self._tx_power
+
+    @property
+    def dropped(self) -> int:
+        """How many sightings were dropped because the queue was full."""
+        return self._dropped
+
+    @property
+    def on_air(self) -> bool:
+        """Whether it has a block to send."""
+        return bool(self._frames)
+
+    @property
+    def listening(self) -> bool:
+        """Whether anyone takes its sightings."""
+        return bool(self._inboxes)
+
+    async def advertise(self, block: bytes | None) -> None:
+        """Send the carousel of this 36-byte block, or fall silent. RadioError once closed, FrameError."""
+        if self._closed:
+            raise RadioError(Reason.FAILED, f"Radio {self.name} is closed: take a new one from the air.")
+        frames = () if block is None else carousel(block)
+        self._air.catch_up()  # what was due until now still carries the former block
+        silent = not self.on_air
+        self._frames, self._order = frames, []
+        if silent and self.on_air:
+            self._air.start(self)
+
+    async def sightings(self) -> AsyncIterator[Sighting]:
+        """Give every frame heard, from the first step of the iteration on; ends when the radio is closed."""
+        self._air.catch_up()  # to hear from now on only
+        inbox: deque[Sighting] = deque()
+        self._inboxes.append(inbox)
+        try:
+            while not self._closed:
+                while inbox:
+                    yield inbox.popleft()
+                await self._air.clock.sleep(self._air.conditions.tick)
+                self._air.catch_up()
+        finally:
+            self._inboxes.remove(inbox)
+
+    async def close(self) -> None:
+        """Leave the air."""
+        if not self._closed:
+            self._air.leave(self)
+            self._closed = True
+            self._frames = ()
+
+    def next_frame(self, chance: random.Random) -> Frame:
+        """Return the frame that is due: all four in random order, then again in another."""
+        if not self._order:
+            self._order = chance.sample(range(SLICES), SLICES)
+        return self._frames[self._order.pop()]
+
+    def hear(self, sighting: Sighting) -> None:
+        """Keep a sighting for whoever listens, or count it as dropped."""
+        for inbox in self._inboxes:
+            if len(inbox) < self._air.conditions.queue:
+                inbox.append(sighting)
+            else:
+                self._dropped += 1
