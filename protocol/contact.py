@@ -1,0 +1,174 @@
+"""From a CCM to a signed contact record: submission, partial signature, extension (*S_PSign, P_Sign*).
+
+The partial signature is that of Boneh, Lynn and Shacham; submission and extension are shows of a credential.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from protocol import batch, credential, hashing, messages, randomness
+from protocol.batch import Pairing
+from protocol.credential import Purpose, Statement
+from protocol.errors import Malformed, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from protocol.batch import Claim
+    from protocol.credential import Credential, IssuerKey
+    from protocol.curve import G1, G2, Curve
+    from protocol.randomness import Random
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSecret:
+    """ys of the server."""
+
+    y: int = field(repr=False)
+
+
+def new_server_key(curve: Curve, random: Random) -> tuple[ServerSecret, bytes]:
+    """A fresh ys and its public Ys = ys·g~, 96 bytes."""
+    secret = ServerSecret(randomness.scalar(random))
+    return secret, (secret.y * curve.g2).encode()
+
+
+# --- submission: user to server ----------------------------------------------------------------------------------
+
+
+def nullifier_base(curve: Curve, ccm: bytes) -> G1:
+    """J: sk·J is the user's pseudonym for this contact and for no other."""
+    return curve.hash_to_g1(hashing.NULLIFIER, hashing.joined(ccm))
+
+
+def submission_statement(curve: Curve, issuer: IssuerKey, ccm: bytes, day: int) -> Statement:
+    """What a submission proves: somebody registered under `issuer` submits this CCM for this day."""
+    message = hashing.joined(ccm, hashing.number(day))
+    return Statement(Purpose.SUBMISSION, issuer, (nullifier_base(curve, ccm),), message)
+
+
+def submit(
+    curve: Curve, random: Random, own: Credential, issuer: IssuerKey, number: int, ccm: bytes, day: int
+) -> messages.Submission:
+    """A submission under the user issuer of this number. The same user and CCM always give the same nullifier."""
+    shown = credential.show(random, own, submission_statement(curve, issuer, ccm, day))
+    return messages.Submission(issuer=number, ccm=ccm, day=day, show=shown)
+
+
+def nullifier_of(submission: messages.Submission) -> bytes:
+    """The submission's nullifier, 48 bytes. Raises Malformed unless there is exactly one."""
+    if len(submission.show.nullifiers) != 1:
+        raise Malformed("a submission has exactly one nullifier; the sender is broken")
+    return submission.show.nullifiers[0]
+
+
+def submission_claim(curve: Curve, issuer: IssuerKey, submission: messages.Submission) -> Claim:
+    """What must hold for a submission. Raises Malformed."""
+    statement = submission_statement(curve, issuer, submission.ccm, submission.day)
+    return credential.show_claim(curve, statement, submission.show)
+
+
+# --- partial signature: server to proxy --------------------------------------------------------------------------
+
+
+def _partial_point(curve: Curve, ccm: bytes, day: int, nullifier: bytes) -> G1:
+    return curve.hash_to_g1(hashing.PARTIAL, hashing.joined(ccm, hashing.number(day), nullifier))
+
+
+def sign_partially(curve: Curve, secret: ServerSecret, ccm: bytes, day: int, nullifier: bytes) -> bytes:
+    """PS (*S_PSign*), 48 bytes; deterministic. The caller has seen two different nullifiers for the CCM."""
+    return (secret.y * _partial_point(curve, ccm, day, nullifier)).encode()
+
+
+def partial_claim(curve: Curve, server_key: G2, ccm: bytes, day: int, nullifier: bytes, partial: bytes) -> Claim:
+    """e(PS, g~) = e(H1(PARTIAL, CCM ‖ day ‖ N), Ys). Raises Malformed."""
+    signature = curve.decode_g1(partial, "the partial signature")
+    point = _partial_point(curve, ccm, day, nullifier)
+    return (Pairing(((signature, curve.g2), (-point, server_key))),)
+
+
+# --- extension: proxy to user ------------------------------------------------------------------------------------
+
+
+def extension_statement(
+    group: str, key: IssuerKey, ccm: bytes, day: int, nullifier: bytes, partial: bytes
+) -> Statement:
+    """What a proxy's signature π says, for its group."""
+    message = hashing.joined(group.encode(), ccm, hashing.number(day), nullifier, partial)
+    return Statement(Purpose.EXTENSION, key, (), message)
+
+
+def check_partial(
+    curve: Curve,
+    random: Random,
+    server_key: G2,
+    submission: messages.Submission,
+    partial: messages.Partial,
+) -> None:
+    """What a proxy checks before it extends. Raises Malformed or Refused."""
+    if not submission.day - 1 <= partial.day <= submission.day:
+        raise Refused("the server signed for another day than the one submitted or the one before")
+    nullifier = nullifier_of(submission)
+    claim = partial_claim(curve, server_key, submission.ccm, partial.day, nullifier, partial.signature)
+    if not batch.holds(curve, random, [claim]):
+        raise Refused("the server's partial signature is wrong; its operator must be told")
+
+
+def extend(
+    random: Random, own: Credential, group: str, key: IssuerKey, submission: messages.Submission, partial: messages.Partial
+) -> messages.ContactRecord:
+    """The finished contact record (*P_Sign*): the proxy's signature over a partial signature that was checked."""
+    nullifier = nullifier_of(submission)
+    statement = extension_statement(group, key, submission.ccm, partial.day, nullifier, partial.signature)
+    return messages.ContactRecord(
+        ccm=submission.ccm,
+        day=partial.day,
+        nullifier=nullifier,
+        partial=partial.signature,
+        group=group,
+        proof=credential.show(random, own, statement),
+    )
+
+
+# --- contact record: checked by the agent that gets it, and by the authority it is declared to ---------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SignerKeys:
+    """Whose signatures a contact record must carry: the server's key, and the groups' by name."""
+
+    server: G2
+    groups: dict[str, IssuerKey]
+
+    def group(self, name: str) -> IssuerKey:
+        """The key of this group. Raises Refused where there is none."""
+        if name not in self.groups:
+            raise Refused("the proxy group of this record is not among the authority's; fetch the parameters anew")
+        return self.groups[name]
+
+
+def record_claims(curve: Curve, keys: SignerKeys, record: messages.ContactRecord) -> tuple[Claim, Claim]:
+    """What must hold for a contact record: its PS, and its π (*Sig_Verify*). Raises Malformed or Refused."""
+    group = keys.group(record.group)
+    statement = extension_statement(
+        record.group, group, record.ccm, record.day, record.nullifier, record.partial
+    )
+    return (
+        partial_claim(curve, keys.server, record.ccm, record.day, record.nullifier, record.partial),
+        credential.show_claim(curve, statement, record.proof),
+    )
+
+
+def check_record(
+    curve: Curve, random: Random, keys: SignerKeys, submission: messages.Submission, record: messages.ContactRecord
+) -> None:
+    """What an agent checks of a proxy's answer to its submission. Raises Malformed or Refused."""
+    if record.ccm != submission.ccm or record.nullifier != nullifier_of(submission):
+        raise Refused("the proxy answered with another contact's record; another proxy will be asked")
+    if not submission.day - 1 <= record.day <= submission.day:
+        raise Refused("the proxy answered for another day; another proxy will be asked")
+    claims: Sequence[Claim] = record_claims(curve, keys, record)
+    if not batch.holds(curve, random, claims):
+        raise Refused("the proxy's answer is not signed as it must be; another proxy will be asked")

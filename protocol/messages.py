@@ -1,0 +1,365 @@
+"""What travels: one typed struct a message, MessagePack on the wire, validated here and nowhere else.
+
+Sizes are in bytes, days are UTC days since the Unix epoch, times are seconds since it. Points and scalars stay bytes here:
+whether they are group elements is checked, once, by the module that computes with them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from protocol.errors import Malformed
+
+Point1 = Annotated[bytes, Meta(min_length=48, max_length=48)]
+Point2 = Annotated[bytes, Meta(min_length=96, max_length=96)]
+Scalar = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Day = Annotated[int, Meta(ge=0, le=10**6)]
+Time = Annotated[int, Meta(ge=0, le=10**11)]
+Count = Annotated[int, Meta(ge=0, le=2**31)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Url = Annotated[str, Meta(pattern=r"^https?://[^\s]{1,200}$")]
+
+ANSWER_SIZE = 1024
+"""Every answer to a submission, pending or full."""
+
+REPORT_CLASSES = tuple(1 << bits for bits in (14, 16, 18, 20, 22))
+"""The sizes that a report is padded to before it is sealed: 16 KiB to 4 MiB."""
+
+RECEIPT_SHARE = 16
+"""The authority's answer has this fraction of its report's size class, whatever it says."""
+
+M = TypeVar("M", bound="Message")
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all messages share. Nothing in a message is ever printed: most of it is secret to somebody."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+# --- credentials -------------------------------------------------------------------------------------------------
+
+
+class IssuerPublic(Message):
+    """An issuer's public key (X~, Y~) and the proof (c, sx, sy) that the issuer knows x and y."""
+
+    x: Point2
+    y: Point2
+    challenge: Scalar
+    answer_x: Scalar
+    answer_y: Scalar
+
+
+class Nonce(Message):
+    """The issuer's single-use nonce."""
+
+    nonce: Bytes32
+
+
+class JoinRequest(Message):
+    """T = sk·g with a Schnorr proof of sk; `opening` is T~ = sk·Y~ and is sent by proxies only."""
+
+    nonce: Bytes32
+    public: Point1
+    opening: Point2 | None = None
+    challenge: Scalar
+    answer: Scalar
+
+
+class UserJoin(Message):
+    """A user's join: the invitation and the issuer it is for."""
+
+    invitation: Annotated[str, Meta(max_length=64)]
+    issuer: Count
+    join: JoinRequest
+
+
+class Issued(Message):
+    """The credential (S1, S2); worthless without its secret key."""
+
+    s1: Point1
+    s2: Point1
+
+
+class Show(Message):
+    """A credential shown (A, B, D, K, all Ni, all Li, s): proves possession, reveals the Ni."""
+
+    a: Point1
+    b: Point1
+    d: Point1
+    k: Point1
+    nullifiers: Annotated[tuple[Point1, ...], Meta(max_length=4)]
+    commitments: Annotated[tuple[Point1, ...], Meta(max_length=4)]
+    answer: Scalar
+
+
+# --- contacts ----------------------------------------------------------------------------------------------------
+
+
+class Submission(Message):
+    """One side of one contact; its nullifier is the show's only one."""
+
+    issuer: Count
+    ccm: Bytes32
+    day: Day
+    show: Show
+
+
+class Submissions(Message):
+    """What a proxy forwards: pooled, shuffled, without the boundaries of requests."""
+
+    submissions: Annotated[tuple[Submission, ...], Meta(min_length=1, max_length=1024)]
+
+
+class Partial(Message):
+    """The server's partial signature PS for (CCM, day, nullifier); `day` may be one before the submitted one."""
+
+    day: Day
+    signature: Point1
+
+
+class Outcome(Message):
+    """The server's word on one submission: exactly one of a signature, a refusal, or neither (pending)."""
+
+    partial: Partial | None = None
+    refusal: Annotated[str, Meta(max_length=300)] | None = None
+
+
+class Outcomes(Message):
+    """One outcome a submission, in their order."""
+
+    outcomes: Annotated[tuple[Outcome, ...], Meta(min_length=1, max_length=1024)]
+
+
+class ContactRecord(Message):
+    """A contact that both sides submitted: (CCM, day, N, PS, group, π). About 0.5 kB."""
+
+    ccm: Bytes32
+    day: Day
+    nullifier: Point1
+    partial: Point1
+    group: Name
+    proof: Show
+
+
+class Answer(Message):
+    """A proxy's answer to a submission; no record means pending. Sent padded to ANSWER_SIZE."""
+
+    record: ContactRecord | None = None
+
+
+# --- declaration -------------------------------------------------------------------------------------------------
+
+
+class DeclaredContact(Message):
+    """A contact record with what only its two sides can know: the encounter's secret E, and the declarer's role."""
+
+    record: ContactRecord
+    secret: Bytes32
+    role: Annotated[int, Meta(ge=0, le=255)]
+
+
+class ReportBody(Message):
+    """What a diagnosed user tells the authority."""
+
+    code: Annotated[str, Meta(max_length=32)]
+    reply_key: Bytes32
+    issuer: Count
+    contacts: Annotated[tuple[DeclaredContact, ...], Meta(max_length=8192)]
+
+
+class Report(Message):
+    """The exact bytes of a ReportBody and the one proof that all its nullifiers have one owner."""
+
+    body: bytes
+    ownership: Show
+
+
+class SealedReport(Message):
+    """A padded report under HPKE; `parameters` is the hash of the parameters it was made by."""
+
+    parameters: Bytes32
+    sealed: bytes
+
+
+class Receipt(Message):
+    """The authority's answer to a report. `reasons` has a byte a contact (declaration.Reason), empty if accepted."""
+
+    accepted: bool
+    problem: Annotated[str, Meta(max_length=32)] = ""
+    text: Annotated[str, Meta(max_length=300)] = ""
+    reasons: bytes = b""
+    reference: Annotated[str, Meta(max_length=32)] = ""
+    days: Annotated[tuple[Day, ...], Meta(max_length=64)] = ()
+
+
+# --- chains: parameters and publications -------------------------------------------------------------------------
+
+
+class Link(Message):
+    """One link of a chain: the exact bytes of its body, and their Ed25519 signature."""
+
+    body: bytes
+    signature: Signature
+
+
+class Head(Message):
+    """How far a chain goes: the number and hash of its last link (-1 and zeros for an empty chain)."""
+
+    number: Annotated[int, Meta(ge=-1, le=2**31)]
+    hash: Bytes32
+
+
+class Heads(Message):
+    """The heads of the authority's two chains."""
+
+    parameters: Head
+    publications: Head
+
+
+class UserIssuer(Message):
+    """A dated issuer key of users: credentials under it are accepted on days from..until, both included."""
+
+    number: Count
+    from_day: Day
+    until_day: Day
+    key: IssuerPublic
+
+
+class ProxyGroup(Message):
+    """A proxy group: its issuer key and where its proxies are."""
+
+    name: Name
+    key: IssuerPublic
+    proxies: Annotated[tuple[Url, ...], Meta(max_length=256)]
+
+
+class Band(Message):
+    """Minutes at an attenuation below `below` dB (and in no earlier band) count `weight` times."""
+
+    below: Annotated[float, Meta(ge=0, le=200)]
+    weight: Annotated[float, Meta(ge=0, le=100)]
+
+
+class Risk(Message):
+    """How exposures become a warning.
+
+    bands: from near to far; infectiousness: weight of each level, from level 1; warn_at: weighted minutes a day;
+    gap: seconds after a sighting for which its attenuation is taken to last.
+    """
+
+    bands: Annotated[tuple[Band, ...], Meta(min_length=1, max_length=16)]
+    infectiousness: Annotated[tuple[float, ...], Meta(min_length=1, max_length=8)]
+    warn_at: Annotated[float, Meta(gt=0, le=1440)]
+    gap: Annotated[float, Meta(gt=0, le=3600)]
+
+
+class OnsetLevel(Message):
+    """Days from `first` to `last` after symptom onset (negative: before) have infectiousness level `level`."""
+
+    first: Annotated[int, Meta(ge=-30, le=30)]
+    last: Annotated[int, Meta(ge=-30, le=30)]
+    level: Annotated[int, Meta(ge=1, le=8)]
+
+
+class Limits(Message):
+    """What the authority fixes about time and size; see the field names' units.
+
+    epoch: s; minimum: s between first and last sighting for a contact to count; first_seen_days: how many days back
+    the server takes a nullifier it never saw; ask_days: how long an agent asks for the other side; retention_days;
+    clock_tolerance: s; contacts: at most, in one report; floor: tokens of a day are padded to multiples of it;
+    delay: s, the longest random wait before a submission; retry_first, retry_last: s, backoff while pending.
+    """
+
+    epoch: Annotated[int, Meta(ge=10, le=86400)]
+    minimum: Annotated[int, Meta(ge=0, le=86400)]
+    first_seen_days: Annotated[int, Meta(ge=1, le=30)]
+    ask_days: Annotated[int, Meta(ge=1, le=30)]
+    retention_days: Annotated[int, Meta(ge=1, le=60)]
+    clock_tolerance: Annotated[int, Meta(ge=0, le=3600)]
+    contacts: Annotated[int, Meta(ge=1, le=8192)]
+    floor: Annotated[int, Meta(ge=1, le=2**20)]
+    delay: Annotated[int, Meta(ge=0, le=86400)]
+    retry_first: Annotated[int, Meta(ge=1, le=86400)]
+    retry_last: Annotated[int, Meta(ge=1, le=86400)]
+
+
+class Parameters(Message):
+    """All that the authority fixes for everybody; a chain, each link signed by the key in the link before."""
+
+    number: Count
+    previous: Bytes32
+    issued_at: Time
+    valid_until: Time
+    authority: Annotated[str, Meta(min_length=1, max_length=100)]
+    chain_key: Bytes32
+    publication_key: Bytes32
+    seal_key: Annotated[bytes, Meta(max_length=4096)]
+    server_key: Point2
+    issuers: Annotated[tuple[UserIssuer, ...], Meta(min_length=1, max_length=64)]
+    groups: Annotated[tuple[ProxyGroup, ...], Meta(min_length=1, max_length=64)]
+    limits: Limits
+    risk: Risk
+    onset: Annotated[tuple[OnsetLevel, ...], Meta(min_length=1, max_length=16)]
+
+
+class PublishedDay(Message):
+    """Tokens (16 bytes each, one after the other, sorted) of contacts of one day with one infectiousness level."""
+
+    day: Day
+    level: Annotated[int, Meta(ge=1, le=8)]
+    tokens: bytes
+
+
+class Publication(Message):
+    """One numbered batch of tokens."""
+
+    number: Count
+    previous: Bytes32
+    issued_at: Time
+    days: Annotated[tuple[PublishedDay, ...], Meta(max_length=512)]
+
+
+# --- encoding ----------------------------------------------------------------------------------------------------
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders: dict[type[Message], msgspec.msgpack.Decoder[Message]] = {}
+
+
+def encode(message: Message) -> bytes:
+    """The message as MessagePack."""
+    return _encoder.encode(message)
+
+
+def decode(kind: type[M], data: bytes) -> M:
+    """A stranger's bytes as a message of this kind. Raises Malformed, naming the field."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    try:
+        message = decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Malformed(f"this is not a {kind.__name__}: {error}; the sender is broken or of another version") from None
+    assert isinstance(message, kind)
+    return message
+
+
+def pad(data: bytes, size: int) -> bytes:
+    """Data behind its length (4 bytes), then zeros up to `size`. Raises ValueError if it does not fit."""
+    if len(data) + 4 > size:
+        raise ValueError(f"{len(data)} bytes do not fit a padded size of {size}")
+    return len(data).to_bytes(4, "big") + data + bytes(size - 4 - len(data))
+
+
+def unpad(padded: bytes) -> bytes:
+    """What `pad` was given. Raises Malformed where length or zeros are wrong."""
+    size = int.from_bytes(padded[:4], "big")
+    if len(padded) < 4 + size or any(padded[4 + size :]):
+        raise Malformed("the padding of this message is wrong; it was cut or altered")
+    return padded[4 : 4 + size]
