@@ -35,7 +35,7 @@ def new_server_key(curve: Curve, random: Random) -> tuple[ServerSecret, bytes]:
     return secret, (secret.y * curve.g2).encode()
 
 
-# --- submission: user to server ----------------------------------------------------------------------------------
+# --- submission: user to server ---
 
 
 def nullifier_base(curve: Curve, ccm: bytes) -> G1:
@@ -70,7 +70,7 @@ def submission_claim(curve: Curve, issuer: IssuerKey, submission: messages.Submi
     return credential.show_claim(curve, statement, submission.show)
 
 
-# --- partial signature: server to proxy --------------------------------------------------------------------------
+# --- partial signature: server to proxy ---
 
 
 def _partial_point(curve: Curve, ccm: bytes, day: int, nullifier: bytes) -> G1:
@@ -89,7 +89,7 @@ def partial_claim(curve: Curve, server_key: G2, ccm: bytes, day: int, nullifier:
     return (Pairing(((signature, curve.g2), (-point, server_key))),)
 
 
-# --- extension: proxy to user ------------------------------------------------------------------------------------
+# --- extension: proxy to user ---
 
 
 def extension_statement(
@@ -117,7 +117,12 @@ def check_partial(
 
 
 def extend(
-    random: Random, own: Credential, group: str, key: IssuerKey, submission: messages.Submission, partial: messages.Partial
+    random: Random,
+    own: Credential,
+    group: str,
+    key: IssuerKey,
+    submission: messages.Submission,
+    partial: messages.Partial,
 ) -> messages.ContactRecord:
     """The finished contact record (*P_Sign*): the proxy's signature over a partial signature that was checked."""
     nullifier = nullifier_of(submission)
@@ -132,7 +137,7 @@ def extend(
     )
 
 
-# --- contact record: checked by the agent that gets it, and by the authority it is declared to ---------------------
+# --- contact record: checked by the agent that gets it, and by the authority it is declared to ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +157,7 @@ class SignerKeys:
 def record_claims(curve: Curve, keys: SignerKeys, record: messages.ContactRecord) -> tuple[Claim, Claim]:
     """What must hold for a contact record: its PS, and its π (*Sig_Verify*). Raises Malformed or Refused."""
     group = keys.group(record.group)
-    statement = extension_statement(
-        record.group, group, record.ccm, record.day, record.nullifier, record.partial
-    )
+    statement = extension_statement(record.group, group, record.ccm, record.day, record.nullifier, record.partial)
     return (
         partial_claim(curve, keys.server, record.ccm, record.day, record.nullifier, record.partial),
         credential.show_claim(curve, statement, record.proof),
@@ -162,7 +165,11 @@ def record_claims(curve: Curve, keys: SignerKeys, record: messages.ContactRecord
 
 
 def check_record(
-    curve: Curve, random: Random, keys: SignerKeys, submission: messages.Submission, record: messages.ContactRecord
+    curve: Curve,
+    random: Random,
+    keys: SignerKeys,
+    submission: messages.Submission,
+    record: messages.ContactRecord,
 ) -> None:
     """What an agent checks of a proxy's answer to its submission. Raises Malformed or Refused."""
     if record.ccm != submission.ccm or record.nullifier != nullifier_of(submission):

@@ -89,7 +89,7 @@ class Statement:
     message: bytes
 
 
-# --- issuer ------------------------------------------------------------------------------------------------------
+# --- issuer ---
 
 
 def new_issuer(curve: Curve, random: Random, holder: Holder) -> tuple[IssuerSecret, messages.IssuerPublic]:
@@ -123,7 +123,7 @@ def _issuer_challenge(holder: Holder, x: bytes, y: bytes, commitment_x: G2, comm
     return hashing.to_scalar(hashing.ISSUER, holder.value, x, y, commitment_x.encode(), commitment_y.encode())
 
 
-# --- join --------------------------------------------------------------------------------------------------------
+# --- join ---
 
 
 def new_secret(random: Random) -> int:
@@ -150,7 +150,12 @@ def join(curve: Curve, random: Random, secret: int, issuer: IssuerKey, nonce: by
 
 
 def issue(
-    curve: Curve, random: Random, secret: IssuerSecret, issuer: IssuerKey, request: messages.JoinRequest, nonce: bytes
+    curve: Curve,
+    random: Random,
+    secret: IssuerSecret,
+    issuer: IssuerKey,
+    request: messages.JoinRequest,
+    nonce: bytes,
 ) -> messages.Issued:
     """Check a join request against the nonce given out, and issue. Raises Malformed or Refused.
 
@@ -190,7 +195,7 @@ def _join_challenge(issuer: IssuerKey, public: bytes, opening: bytes | None, non
     )
 
 
-# --- show --------------------------------------------------------------------------------------------------------
+# --- show ---
 
 
 def randomise(random: Random, credential: Credential) -> Randomised:
@@ -232,9 +237,7 @@ def show_claim(curve: Curve, statement: Statement, shown: messages.Show) -> Clai
     if len(shown.nullifiers) != count or len(shown.commitments) != count:
         raise Malformed(f"this show needs exactly {count} nullifiers and commitments; the sender is broken")
     answer = decode_scalar(shown.answer, "the show's answer")
-    challenge = _show_challenge(
-        statement, (shown.a, shown.b, shown.d), shown.k, shown.nullifiers, shown.commitments
-    )
+    challenge = _show_challenge(statement, (shown.a, shown.b, shown.d), shown.k, shown.nullifiers, shown.commitments)
     equations: list[Linear | Pairing] = [Linear((a, k, d), (answer, -1, -challenge))]
     for base, nullifier, commitment in zip(statement.bases, shown.nullifiers, shown.commitments, strict=True):
         if base.is_identity:

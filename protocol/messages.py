@@ -1,12 +1,12 @@
 """What travels: one typed struct a message, MessagePack on the wire, validated here and nowhere else.
 
-Sizes are in bytes, days are UTC days since the Unix epoch, times are seconds since it. Points and scalars stay bytes here:
-whether they are group elements is checked, once, by the module that computes with them.
+Sizes are in bytes, days are UTC days since the Unix epoch, times are seconds since it. Points and scalars stay bytes
+here: whether they are group elements is checked, once, by the module that computes with them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -36,17 +36,17 @@ RECEIPT_SHARE = 16
 M = TypeVar("M", bound="Message")
 
 
-class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Message(Struct, frozen=True, forbid_unknown_fields=True):
     """What all messages share. Nothing in a message is ever printed: most of it is secret to somebody."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
 
-# --- credentials -------------------------------------------------------------------------------------------------
+# --- credentials ---
 
 
-class IssuerPublic(Message):
+class IssuerPublic(Message, frozen=True, kw_only=True):
     """An issuer's public key (X~, Y~) and the proof (c, sx, sy) that the issuer knows x and y."""
 
     x: Point2
@@ -56,13 +56,13 @@ class IssuerPublic(Message):
     answer_y: Scalar
 
 
-class Nonce(Message):
+class Nonce(Message, frozen=True, kw_only=True):
     """The issuer's single-use nonce."""
 
     nonce: Bytes32
 
 
-class JoinRequest(Message):
+class JoinRequest(Message, frozen=True, kw_only=True):
     """T = sk·g with a Schnorr proof of sk; `opening` is T~ = sk·Y~ and is sent by proxies only."""
 
     nonce: Bytes32
@@ -72,7 +72,7 @@ class JoinRequest(Message):
     answer: Scalar
 
 
-class UserJoin(Message):
+class UserJoin(Message, frozen=True, kw_only=True):
     """A user's join: the invitation and the issuer it is for."""
 
     invitation: Annotated[str, Meta(max_length=64)]
@@ -80,14 +80,14 @@ class UserJoin(Message):
     join: JoinRequest
 
 
-class Issued(Message):
+class Issued(Message, frozen=True, kw_only=True):
     """The credential (S1, S2); worthless without its secret key."""
 
     s1: Point1
     s2: Point1
 
 
-class Show(Message):
+class Show(Message, frozen=True, kw_only=True):
     """A credential shown (A, B, D, K, all Ni, all Li, s): proves possession, reveals the Ni."""
 
     a: Point1
@@ -99,10 +99,10 @@ class Show(Message):
     answer: Scalar
 
 
-# --- contacts ----------------------------------------------------------------------------------------------------
+# --- contacts ---
 
 
-class Submission(Message):
+class Submission(Message, frozen=True, kw_only=True):
     """One side of one contact; its nullifier is the show's only one."""
 
     issuer: Count
@@ -111,33 +111,33 @@ class Submission(Message):
     show: Show
 
 
-class Submissions(Message):
+class Submissions(Message, frozen=True, kw_only=True):
     """What a proxy forwards: pooled, shuffled, without the boundaries of requests."""
 
     submissions: Annotated[tuple[Submission, ...], Meta(min_length=1, max_length=1024)]
 
 
-class Partial(Message):
+class Partial(Message, frozen=True, kw_only=True):
     """The server's partial signature PS for (CCM, day, nullifier); `day` may be one before the submitted one."""
 
     day: Day
     signature: Point1
 
 
-class Outcome(Message):
+class Outcome(Message, frozen=True, kw_only=True):
     """The server's word on one submission: exactly one of a signature, a refusal, or neither (pending)."""
 
     partial: Partial | None = None
     refusal: Annotated[str, Meta(max_length=300)] | None = None
 
 
-class Outcomes(Message):
+class Outcomes(Message, frozen=True, kw_only=True):
     """One outcome a submission, in their order."""
 
     outcomes: Annotated[tuple[Outcome, ...], Meta(min_length=1, max_length=1024)]
 
 
-class ContactRecord(Message):
+class ContactRecord(Message, frozen=True, kw_only=True):
     """A contact that both sides submitted: (CCM, day, N, PS, group, π). About 0.5 kB."""
 
     ccm: Bytes32
@@ -148,16 +148,16 @@ class ContactRecord(Message):
     proof: Show
 
 
-class Answer(Message):
+class Answer(Message, frozen=True, kw_only=True):
     """A proxy's answer to a submission; no record means pending. Sent padded to ANSWER_SIZE."""
 
     record: ContactRecord | None = None
 
 
-# --- declaration -------------------------------------------------------------------------------------------------
+# --- declaration ---
 
 
-class DeclaredContact(Message):
+class DeclaredContact(Message, frozen=True, kw_only=True):
     """A contact record with what only its two sides can know: the encounter's secret E, and the declarer's role."""
 
     record: ContactRecord
@@ -165,7 +165,7 @@ class DeclaredContact(Message):
     role: Annotated[int, Meta(ge=0, le=255)]
 
 
-class ReportBody(Message):
+class ReportBody(Message, frozen=True, kw_only=True):
     """What a diagnosed user tells the authority."""
 
     code: Annotated[str, Meta(max_length=32)]
@@ -174,21 +174,21 @@ class ReportBody(Message):
     contacts: Annotated[tuple[DeclaredContact, ...], Meta(max_length=8192)]
 
 
-class Report(Message):
+class Report(Message, frozen=True, kw_only=True):
     """The exact bytes of a ReportBody and the one proof that all its nullifiers have one owner."""
 
     body: bytes
     ownership: Show
 
 
-class SealedReport(Message):
+class SealedReport(Message, frozen=True, kw_only=True):
     """A padded report under HPKE; `parameters` is the hash of the parameters it was made by."""
 
     parameters: Bytes32
     sealed: bytes
 
 
-class Receipt(Message):
+class Receipt(Message, frozen=True, kw_only=True):
     """The authority's answer to a report. `reasons` has a byte a contact (declaration.Reason), empty if accepted."""
 
     accepted: bool
@@ -199,31 +199,31 @@ class Receipt(Message):
     days: Annotated[tuple[Day, ...], Meta(max_length=64)] = ()
 
 
-# --- chains: parameters and publications -------------------------------------------------------------------------
+# --- chains: parameters and publications ---
 
 
-class Link(Message):
+class Link(Message, frozen=True, kw_only=True):
     """One link of a chain: the exact bytes of its body, and their Ed25519 signature."""
 
     body: bytes
     signature: Signature
 
 
-class Head(Message):
+class Head(Message, frozen=True, kw_only=True):
     """How far a chain goes: the number and hash of its last link (-1 and zeros for an empty chain)."""
 
     number: Annotated[int, Meta(ge=-1, le=2**31)]
     hash: Bytes32
 
 
-class Heads(Message):
+class Heads(Message, frozen=True, kw_only=True):
     """The heads of the authority's two chains."""
 
     parameters: Head
     publications: Head
 
 
-class UserIssuer(Message):
+class UserIssuer(Message, frozen=True, kw_only=True):
     """A dated issuer key of users: credentials under it are accepted on days from..until, both included."""
 
     number: Count
@@ -232,7 +232,7 @@ class UserIssuer(Message):
     key: IssuerPublic
 
 
-class ProxyGroup(Message):
+class ProxyGroup(Message, frozen=True, kw_only=True):
     """A proxy group: its issuer key and where its proxies are."""
 
     name: Name
@@ -240,14 +240,14 @@ class ProxyGroup(Message):
     proxies: Annotated[tuple[Url, ...], Meta(max_length=256)]
 
 
-class Band(Message):
+class Band(Message, frozen=True, kw_only=True):
     """Minutes at an attenuation below `below` dB (and in no earlier band) count `weight` times."""
 
     below: Annotated[float, Meta(ge=0, le=200)]
     weight: Annotated[float, Meta(ge=0, le=100)]
 
 
-class Risk(Message):
+class Risk(Message, frozen=True, kw_only=True):
     """How exposures become a warning.
 
     bands: from near to far; infectiousness: weight of each level, from level 1; warn_at: weighted minutes a day;
@@ -260,7 +260,7 @@ class Risk(Message):
     gap: Annotated[float, Meta(gt=0, le=3600)]
 
 
-class OnsetLevel(Message):
+class OnsetLevel(Message, frozen=True, kw_only=True):
     """Days from `first` to `last` after symptom onset (negative: before) have infectiousness level `level`."""
 
     first: Annotated[int, Meta(ge=-30, le=30)]
@@ -268,7 +268,7 @@ class OnsetLevel(Message):
     level: Annotated[int, Meta(ge=1, le=8)]
 
 
-class Limits(Message):
+class Limits(Message, frozen=True, kw_only=True):
     """What the authority fixes about time and size; see the field names' units.
 
     epoch: s; minimum: s between first and last sighting for a contact to count; first_seen_days: how many days back
@@ -290,7 +290,7 @@ class Limits(Message):
     retry_last: Annotated[int, Meta(ge=1, le=86400)]
 
 
-class Parameters(Message):
+class Parameters(Message, frozen=True, kw_only=True):
     """All that the authority fixes for everybody; a chain, each link signed by the key in the link before."""
 
     number: Count
@@ -309,7 +309,7 @@ class Parameters(Message):
     onset: Annotated[tuple[OnsetLevel, ...], Meta(min_length=1, max_length=16)]
 
 
-class PublishedDay(Message):
+class PublishedDay(Message, frozen=True, kw_only=True):
     """Tokens (16 bytes each, one after the other, sorted) of contacts of one day with one infectiousness level."""
 
     day: Day
@@ -317,7 +317,7 @@ class PublishedDay(Message):
     tokens: bytes
 
 
-class Publication(Message):
+class Publication(Message, frozen=True, kw_only=True):
     """One numbered batch of tokens."""
 
     number: Count
@@ -326,10 +326,10 @@ class Publication(Message):
     days: Annotated[tuple[PublishedDay, ...], Meta(max_length=512)]
 
 
-# --- encoding ----------------------------------------------------------------------------------------------------
+# --- encoding ---
 
 _encoder = msgspec.msgpack.Encoder()
-_decoders: dict[type[Message], msgspec.msgpack.Decoder[Message]] = {}
+_decoders: dict[type[Message], msgspec.msgpack.Decoder[Any]] = {}
 
 
 def encode(message: Message) -> bytes:
@@ -343,10 +343,9 @@ def decode(kind: type[M], data: bytes) -> M:
     if decoder is None:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     try:
-        message = decoder.decode(data)
+        message: M = decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Malformed(f"this is not a {kind.__name__}: {error}; the sender is broken or of another version") from None
-    assert isinstance(message, kind)
     return message
 
 

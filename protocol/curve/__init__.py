@@ -149,6 +149,8 @@ def open_curve(name: str | None = None) -> Curve:
     try:
         module = importlib.import_module(MAKERS[name])
     except ImportError as error:
-        raise Misuse(f"the curve maker {name} is not installed ({error.name}); pip install 'spot-agent[fast]'") from None
+        raise Misuse(
+            f"the curve maker {name} is not installed ({error.name}); pip install 'spot-agent[fast]'"
+        ) from None
     curve: Curve = module.make()
     return curve
