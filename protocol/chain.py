@@ -1,6 +1,7 @@
 """Chains: numbered, signed links, each carrying the hash of the one before. Parameters and publications are such.
 
-An altered, missing, reordered or exchanged link is noticed; two users who are shown different chains have different heads.
+An altered, missing, reordered or exchanged link is noticed; two users who are shown different chains have different
+heads.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def check_signature(key: bytes, tag: bytes, link: Link) -> None:
         Ed25519PublicKey.from_public_bytes(key).verify(link.signature, hashing.joined(tag, link.body))
     except (InvalidSignature, ValueError):
         raise KeyChanged(
-            "what the authority sent is not signed with its key: it was altered on the way, or the authority is not the "
-            "one you joined; ask the authority, and trust nothing new until then"
+            "what the authority sent is not signed with its key: it was altered on the way, or this is not the authority "
+            "you joined; ask it, and trust nothing new until then"
         ) from None
 
 
@@ -51,8 +52,8 @@ def follow(head: Head, tag: bytes, link: Link, number: int, previous: bytes) -> 
         )
     if previous != head.hash:
         raise KeyChanged(
-            "the authority's chain does not continue the one this device knows; you may be shown another one than other "
-            "users are: ask the authority"
+            "the authority's chain does not continue the one this device knows; you may be shown another one than "
+            "other users are: ask the authority"
         )
     return Head(number=number, hash=hash_of(tag, link))
 

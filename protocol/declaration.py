@@ -155,9 +155,7 @@ def unseal(secret: SealSecret, sealed: SealedReport) -> Report:
     try:
         padded = _SUITE.decrypt(sealed.sealed, secret.private, info=_info(secret.public, sealed.parameters))
     except (InvalidTag, ValueError):
-        raise NotMine(
-            "this report is sealed for another key or was altered; sync the parameters and declare again"
-        ) from None
+        raise NotMine("this report is sealed for another key or was altered; sync, then declare again") from None
     if len(padded) not in messages.REPORT_CLASSES:
         raise Malformed("a report is padded to one of the size classes; the sender is broken")
     return messages.decode(messages.Report, messages.unpad(padded))

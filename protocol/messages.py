@@ -24,6 +24,20 @@ Count = Annotated[int, Meta(ge=0, le=2**31)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Url = Annotated[str, Meta(pattern=r"^https?://[^\s]{1,200}$")]
 
+MEDIA_TYPE = "application/msgpack"
+"""Every body but an error's, which is application/problem+json (RFC 9457) with type `urn:spot:<slug>`."""
+
+# Where messages go. Authority: all but SUBMISSION and PARTIAL. Server: PARTIAL. Proxy: SUBMISSION, DECLARATION, and the
+# three that are read, handed on from the authority.
+NONCE_PATH = "/v1/nonce"  # POST nothing → Nonce
+JOIN_PATH = "/v1/join"  # POST UserJoin → Issued
+HEADS_PATH = "/v1/heads"  # GET → Heads
+PARAMETERS_PATH = "/v1/parameters/{number}"  # GET → Link
+PUBLICATIONS_PATH = "/v1/publications/{number}"  # GET → Link
+SUBMISSION_PATH = "/v1/submission"  # POST Submission → Answer, padded to ANSWER_SIZE
+PARTIAL_PATH = "/v1/partial"  # POST Submissions → Outcomes
+DECLARATION_PATH = "/v1/declaration"  # POST SealedReport → a sealed Receipt of declaration.receipt_size
+
 ANSWER_SIZE = 1024
 """Every answer to a submission, pending or full."""
 

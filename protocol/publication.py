@@ -32,8 +32,8 @@ class PublishedToken:
 def build(random: Random, head: Head, issued_at: int, tokens: Iterable[PublishedToken], floor: int) -> Publication:
     """The publication after `head`.
 
-    Tokens are sorted, which shuffles them across declarers, and filled up with random ones to multiples of `floor` a day
-    and level, so that a publication's size tells little about how many declared.
+    Tokens are sorted, which shuffles them across declarers, and filled up with random ones to multiples of `floor` a
+    day and level, so that a publication's size tells little about how many declared.
     """
     groups: dict[tuple[int, int], set[bytes]] = defaultdict(set)
     for entry in tokens:
