@@ -51,9 +51,7 @@ class Block:
         if len(self.ebid) != EBID_SIZE:
             raise FrameError(f"an EBID has {EBID_SIZE} bytes, this one {len(self.ebid)}")
         if not TX_POWER_MIN <= self.tx_power <= TX_POWER_MAX:
-            raise FrameError(
-                f"TX power is {TX_POWER_MIN} to {TX_POWER_MAX} dBm, this one claims {self.tx_power} dBm"
-            )
+            raise FrameError(f"TX power is {TX_POWER_MIN} to {TX_POWER_MAX} dBm, this one claims {self.tx_power} dBm")
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

@@ -1,7 +1,7 @@
 """How much of a radio signal arrives: distance, walls, fading. Pure functions of places in metres.
 
-The model is log-distance path loss (Rappaport, Wireless Communications): the loss of free space over the first
-metre, then 10 · exponent dB for each tenfold distance, with normally distributed fading on top.
+The model is log-distance path loss (Rappaport, Wireless Communications): the loss of free space over the
+first metre, then 10 · exponent dB for each tenfold distance, with normally distributed fading on top.
 """
 
 from __future__ import annotations
