@@ -1,7 +1,5 @@
 """The air between the guests: adapters served on sockets, who hears what and how strongly, and what was sent.
 
-    RSSI = tx power − (40.2 dB + 10 · exponent · log10(distance / 1 m)) + N(0, jitter)
-
 With a trace folder, `air.jsonl` keeps every packet on the air and NAME.btsnoop every byte between the guest
 NAME and its adapter; `scripts.ble_vm.trace` reads both.
 """
@@ -24,6 +22,7 @@ from bumble.link import LocalLink
 from bumble.snoop import BtSnooper, Snooper
 from bumble.transport.common import PacketParser
 
+from ble.propagation import Propagation
 from scripts.ble_vm.controller import SCAN_RESPONSE, SCANNABLE, Advertisement, AirController, Variant
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
     from bumble import ll
     from bumble.controller import Controller
 
-LOSS_AT_1_M: Final = 40.2  # dB, of free space at 2.44 GHz
-_NEAREST: Final = 0.1  # metres; nearer the formula says nothing
+_HERE: Final = (0.0, 0.0)
+_STRONGEST: Final = 20  # dBm; more a report cannot say
 
 
 class Air:
@@ -86,9 +85,9 @@ class Air:
         """Draw the RSSI, dBm, with which a packet sent with tx_power, dBm, arrives; None if it is not heard."""
         if self.random.random() < self.loss or math.isinf(self.distance):
             return None
-        path = LOSS_AT_1_M + 10 * self.exponent * math.log10(max(self.distance, _NEAREST))
-        rssi = tx_power - path + self.random.gauss(0.0, self.jitter)
-        return min(20, round(rssi)) if rssi >= self.sensitivity else None
+        model = Propagation(exponent=self.exponent, fading=self.jitter)
+        rssi = tx_power - model.faded(model.loss(_HERE, (self.distance, 0.0)), self.random)
+        return min(_STRONGEST, round(rssi)) if rssi >= self.sensitivity else None
 
     async def serve(self, name: str, *, variant: Variant = Variant.EXTENDED, tx_power: int = 0, sets: int = 8) -> Path:
         """Serve an adapter for the guest of this name. Returns the path of a socket that speaks HCI (H4).
