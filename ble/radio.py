@@ -1,22 +1,27 @@
 """The interface that every radio keeps, and how one is chosen.
 
-RadioError          the radio cannot do what was asked; `reason` says why, the text says what to do
+What goes wrong with a radio is told as a RadioError: its `reason` says why, its text what to do about it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
+import sys
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
+from ble.carriage import COMPANY, SERVICE_UUID, Carriage
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from types import TracebackType
 
     from ble.frame import Frame
+    from ble.propagation import Place
+    from ble.simulated import Air
 
 
 class Reason(enum.Enum):
@@ -84,19 +89,26 @@ class Radio(ABC):
     def dropped(self) -> int:
         """How many sightings were dropped since the start because nobody took them in time."""
 
+    @property
+    def trouble(self) -> RadioError | None:
+        """Why nothing is sent at the moment, though a block should be; it is being tried again meanwhile."""
+        return None
+
     @abstractmethod
     async def advertise(self, block: bytes | None) -> None:
         """Broadcast the carousel of this 36-byte block, under fresh addresses, until told otherwise.
 
         None: fall silent. Nothing of the former block is sent after this returns, and no address carries
-        both. Raises FrameError for bytes that are no block, and RadioError; the radio is silent then.
+        both. Raises FrameError for bytes that are no block, and nothing changes; or RadioError, and the radio
+        is silent until called again. What fails later is retried, and told by `trouble`.
         """
 
     @abstractmethod
-    def sightings(self) -> AsyncIterator[Sighting]:
+    def sightings(self) -> AsyncGenerator[Sighting]:
         """Every frame heard from now on, in the order heard, own ones included where the radio hears itself.
 
-        Raises RadioError when the radio stops hearing; it may then be called again.
+        Raises RadioError when the radio stops hearing; it may then be called again. Ends when the radio is
+        closed. Whoever leaves the loop before uses `contextlib.aclosing`, so that the scan ends there.
         """
 
     @abstractmethod
@@ -110,3 +122,62 @@ class Radio(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class RadioOptions:
+    """What a radio is opened with; each kind looks at what concerns it.
+
+    adapter: the system's name for it, such as hci0; None for the first that is on
+    service_uuid, company: 16 bits each, where frames ride; the same on all devices that are to meet
+    tx_power: the power the radio is taken to send with, dBm
+    clock: tells the time of sightings
+    air, place, name: of a simulated radio; without an air it is alone in one
+    """
+
+    adapter: str | None = None
+    service_uuid: int = SERVICE_UUID
+    company: int = COMPANY
+    tx_power: int = 0
+    clock: Clock = field(default_factory=SystemClock)
+    air: Air | None = None
+    place: Place = (0.0, 0.0)
+    name: str = "agent"
+
+
+def open_radio(kind: str = "auto", options: RadioOptions | None = None) -> Radio:
+    """Return a radio: "bluez", "simulated", or "auto" for this platform's own.
+
+    Nothing is switched on yet. "auto" never falls back to the simulated radio: somebody who believes to be heard
+    must be. Raises RadioError (UNSUPPORTED) where there is no such radio.
+    """
+    options = options or RadioOptions()
+    if kind == "simulated":
+        return _simulated(options)
+    if kind not in ("auto", "bluez"):
+        raise RadioError(Reason.UNSUPPORTED, f"There is no radio of kind {kind!r}: choose auto, bluez or simulated.")
+    platform: str = sys.platform
+    if platform != "linux":
+        raise RadioError(
+            Reason.UNSUPPORTED,
+            f"SPOT cannot use the Bluetooth of this platform ({platform}) yet: "
+            "choose the simulated radio, or run it on Linux.",
+        )
+    return _bluez(options)
+
+
+# A platform's module imports what exists on that platform only, so each is imported when it is chosen.
+
+
+def _simulated(options: RadioOptions) -> Radio:
+    from ble.simulated import Air
+
+    air = options.air or Air(options.clock)
+    return air.radio(options.name, options.place, tx_power=options.tx_power)
+
+
+def _bluez(options: RadioOptions) -> Radio:
+    from ble.bluez import BlueZRadio
+
+    carriage = Carriage(options.service_uuid, options.company)
+    return BlueZRadio(options.adapter, carriage=carriage, tx_power=options.tx_power, clock=options.clock)

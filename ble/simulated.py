@@ -20,14 +20,12 @@ from ble.propagation import Place, Propagation, Wall
 from ble.radio import Clock, Radio, RadioError, Reason, Sighting, SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
 Path: TypeAlias = Callable[[float], Place]  # Unix seconds → where a radio is at that time
 
 CATCH_UP = 3600.0  # seconds; after a longer gap (a laptop asleep) what was sent before is lost
-DELAY = (
-    0.010  # seconds; a random wait before each advertisement (Core Specification, Vol 6, Part B, 4.4.2.2.1)
-)
+DELAY = 0.010  # seconds; a random wait before each advertisement (Core Specification, Vol 6, Part B, 4.4.2.2.1)
 RSSI_MAX = 20  # dBm; the most a controller reports (Core Specification, Vol 4, Part E, 7.7.65.2)
 
 
@@ -54,9 +52,7 @@ class Conditions:
 class Air:
     """What simulated radios share. Same seed, same calls at the same times: same sightings."""
 
-    def __init__(
-        self, clock: Clock | None = None, conditions: Conditions | None = None, *, seed: int = 0
-    ) -> None:
+    def __init__(self, clock: Clock | None = None, conditions: Conditions | None = None, *, seed: int = 0) -> None:
         """Make an empty air in which time is told by `clock` (the machine's, if None)."""
         self.clock = clock or SystemClock()
         self.conditions = conditions or Conditions()
@@ -167,7 +163,7 @@ class SimulatedRadio(Radio):
         if silent and self.on_air:
             self._air.start(self)
 
-    async def sightings(self) -> AsyncIterator[Sighting]:
+    async def sightings(self) -> AsyncGenerator[Sighting]:
         """Give every frame heard, from the first step of the iteration on; ends when the radio is closed."""
         self._air.catch_up()  # to hear from now on only
         inbox: deque[Sighting] = deque()

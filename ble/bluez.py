@@ -1,0 +1,197 @@
+"""The radio of Linux: advertising through BlueZ's LEAdvertisingManager1, listening through bleak.
+
+BlueZ gives an advertisement of type "broadcast" a fresh random address whenever one is registered, and at no
+other time. So each frame is an advertisement of its own: registered, left on air, unregistered, under a path
+used once. A registered one is never altered: BlueZ could send new data under the old address, and BlueZ 5.66
+aborts when an advertisement is altered while the adapter is off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import TYPE_CHECKING, Annotated
+
+from dbus_fast import PropertyAccess, Variant
+from dbus_fast.annotations import DBusDict, DBusSignature, DBusStr
+from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
+
+from ble.bluez_bus import (
+    ADVERTISING,
+    Adapter,
+    RefusedError,
+    call,
+    check_powered,
+    connect,
+    disconnect,
+    find_adapter,
+    watch,
+)
+from ble.carriage import Carriage
+from ble.failure import failure, of_dbus
+from ble.radio import Clock, Radio, RadioError, Reason, Sighting, SystemClock
+from ble.rotation import DWELL, Rotation
+from ble.scanner import Scanner
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import AsyncGenerator
+
+    from bleak.args.bluez import BlueZDiscoveryFilters
+    from dbus_fast.aio import MessageBus
+
+    from ble.frame import Frame
+
+# Without an RSSI filter BlueZ keeps back readings that differ by less than 8 dB, and without either of the
+# two BlueZ 5.82 drops, on an adapter without classic Bluetooth, what is not marked as discoverable: all of
+# our frames.
+FILTERS: BlueZDiscoveryFilters = {"RSSI": -120, "DuplicateData": True}
+
+
+class BlueZRadio(Radio):
+    """One adapter of this machine, as BlueZ offers it. Until it is told to do something it does nothing."""
+
+    def __init__(
+        self,
+        adapter: str | None = None,
+        *,
+        carriage: Carriage | None = None,
+        tx_power: int = 0,
+        dwell: float = DWELL,
+        clock: Clock | None = None,
+        chance: random.Random | None = None,
+    ) -> None:
+        """Use this adapter (such as hci0; None: the first that is on), taken to send with `tx_power` dBm."""
+        carriage = carriage or Carriage()
+        self._adapter = adapter
+        self._tx_power = tx_power
+        self._sender = BlueZSender(adapter, carriage.service)
+        self._rotation = Rotation(self._sender, dwell=dwell, chance=chance)
+        self._scanner = Scanner(clock or SystemClock(), carriage)
+
+    @property
+    def tx_power(self) -> int:
+        """The power this radio is taken to send with, dBm; BlueZ does not tell what it really is."""
+        return self._tx_power
+
+    @property
+    def dropped(self) -> int:
+        """How many sightings were dropped since the start because nobody took them in time."""
+        return self._scanner.dropped
+
+    @property
+    def trouble(self) -> RadioError | None:
+        """Why the block is not on air at the moment, though it should be."""
+        return self._rotation.trouble
+
+    async def advertise(self, block: bytes | None) -> None:
+        """Send this 36-byte block; see `Radio.advertise`."""
+        await self._rotation.turn_to(block)
+
+    async def sightings(self) -> AsyncGenerator[Sighting]:
+        """Give every frame heard; see `Radio.sightings`. One listener at a time."""
+        bus = await connect()
+        try:
+            adapter = await find_adapter(bus, self._adapter)
+        finally:
+            await disconnect(bus)
+        scan = self._scanner.sightings({"adapter": adapter.name, "filters": FILTERS})
+        async with watch(adapter, self._scanner.fail), contextlib.aclosing(scan):
+            async for sighting in scan:
+                yield sighting
+
+    async def close(self) -> None:
+        """Fall silent, stop listening, let the adapter go."""
+        self._scanner.close()
+        await self._rotation.turn_to(None)
+        await self._sender.close()
+
+
+class BlueZSender:
+    """Puts single frames on air. In doubt it closes its connection: BlueZ then drops what came over it."""
+
+    def __init__(self, adapter: str | None, service: str) -> None:
+        """Use this adapter (None: the first that is on), and this service UUID in full."""
+        self._wanted = adapter
+        self._service = service
+        self._bus: MessageBus | None = None
+        self._adapter: Adapter | None = None
+        self._path: str | None = None  # of what is registered
+        self._numbers = itertools.count()
+
+    async def show(self, frame: Frame) -> None:
+        """Register an advertisement with this frame. Raises RadioError, and nothing is on air then."""
+        try:
+            await self._register(frame)
+        except RefusedError as refusal:
+            await self._let_go()
+            raise of_dbus(refusal.name, refusal.text) from refusal
+        except BaseException:  # a timeout or a cancellation: nobody knows whether it was registered
+            await self._let_go()
+            raise
+
+    async def hide(self) -> None:
+        """Unregister the advertisement, if there is one."""
+        try:
+            await self._unregister()
+        except RefusedError as refusal:
+            if not refusal.name.endswith(".DoesNotExist"):  # which would be as well: BlueZ dropped it
+                await self._let_go()
+        except RadioError:
+            await self._let_go()
+        except BaseException:
+            await self._let_go()
+            raise
+
+    async def close(self) -> None:
+        """Close the connection, and so take whatever there is off the air."""
+        await self._let_go()
+
+    async def _register(self, frame: Frame) -> None:
+        bus, adapter = await self._ready()
+        # What is registered is silently lost while an adapter is off, so being off has to be an error here.
+        await check_powered(bus, adapter)
+        self._path = f"/spot/advertisement{next(self._numbers)}"
+        bus.export(self._path, _Advertisement(self._service, frame.encode()))
+        method = f"{ADVERTISING}.RegisterAdvertisement"
+        await call(bus, adapter.path, method, "oa{sv}", self._path, {})
+
+    async def _unregister(self) -> None:
+        path, self._path = self._path, None
+        if self._bus is None or self._adapter is None or path is None:
+            return
+        self._bus.unexport(path)
+        await call(self._bus, self._adapter.path, f"{ADVERTISING}.UnregisterAdvertisement", "o", path)
+
+    async def _ready(self) -> tuple[MessageBus, Adapter]:
+        if self._bus is None or self._adapter is None:
+            self._bus = await connect()
+            self._adapter = await find_adapter(self._bus, self._wanted)
+            if not self._adapter.advertises:
+                raise failure(Reason.UNSUPPORTED, f"Bluetooth adapter {self._adapter.name} cannot advertise")
+        return self._bus, self._adapter
+
+    async def _let_go(self) -> None:
+        bus, self._bus, self._adapter, self._path = self._bus, None, None, None
+        if bus is not None:
+            await disconnect(bus)
+
+
+class _Advertisement(ServiceInterface):
+    """What BlueZ reads when it registers: one field of service data, 20 bytes, and nothing besides."""
+
+    def __init__(self, service: str, data: bytes) -> None:
+        super().__init__("org.bluez.LEAdvertisement1")
+        self._service_data = {service: Variant("ay", data)}
+
+    @dbus_property(access=PropertyAccess.READ, name="Type")
+    def _type(self) -> DBusStr:
+        return "broadcast"
+
+    @dbus_property(access=PropertyAccess.READ, name="ServiceData")
+    def _data(self) -> DBusDict:
+        return self._service_data
+
+    @dbus_method(name="Release")
+    def _release(self) -> Annotated[None, DBusSignature("")]:
+        """Nothing to do when BlueZ drops it: the next frame is registered anew in any case."""
