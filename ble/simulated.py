@@ -82,21 +82,24 @@ class Air:
         now = self.clock.now()
         while self._due and self._due[0][0] <= now:
             at, _, radio = heapq.heappop(self._due)
-            if radio.on_air:
-                at = max(at, now - CATCH_UP)
-                self._send(radio, radio.next_frame(self._chance), at)
-                self._expect(radio, at + self.conditions.interval)
+            at = max(at, now - CATCH_UP)
+            self._send(radio, radio.next_frame(self._chance), at)
+            self._expect(radio, at + self.conditions.interval)
 
     def start(self, radio: SimulatedRadio) -> None:
         """Let a radio that fell silent send again, from a random moment of the coming interval on."""
         self._expect(radio, self.clock.now() + self._chance.uniform(0.0, self.conditions.interval))
 
+    def stop(self, radio: SimulatedRadio) -> None:
+        """Let a radio fall silent."""
+        self._due = [entry for entry in self._due if entry[2] is not radio]
+        heapq.heapify(self._due)
+
     def leave(self, radio: SimulatedRadio) -> None:
         """Take a radio out of the air."""
         self.catch_up()
+        self.stop(radio)
         self._places.pop(radio, None)
-        self._due = [entry for entry in self._due if entry[2] is not radio]
-        heapq.heapify(self._due)
 
     def _expect(self, radio: SimulatedRadio, at: float) -> None:
         at += self._chance.uniform(0.0, DELAY)
@@ -143,11 +146,6 @@ class SimulatedRadio(Radio):
         return self._dropped
 
     @property
-    def on_air(self) -> bool:
-        """Whether it has a block to send."""
-        return bool(self._frames)
-
-    @property
     def listening(self) -> bool:
         """Whether anyone takes its sightings."""
         return bool(self._inboxes)
@@ -158,10 +156,11 @@ class SimulatedRadio(Radio):
             raise RadioError(Reason.FAILED, f"Radio {self.name} is closed: take a new one from the air.")
         frames = () if block is None else carousel(block)
         self._air.catch_up()  # what was due until now still carries the former block
-        silent = not self.on_air
-        self._frames, self._order = frames, []
-        if silent and self.on_air:
+        if frames and not self._frames:
             self._air.start(self)
+        elif not frames:
+            self._air.stop(self)
+        self._frames, self._order = frames, []
 
     async def sightings(self) -> AsyncGenerator[Sighting]:
         """Give every frame heard, from the first step of the iteration on; ends when the radio is closed."""
