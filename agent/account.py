@@ -1,0 +1,171 @@
+"""What joining gives a device: an authority it trusts from the genesis on, and a credential from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent import transport
+from protocol import chain, credential, hashing, messages, parameters
+from protocol.curve import Curve, decode_scalar, encode_scalar
+from protocol.errors import KeyChanged, Misuse, NotJoined, Refused
+
+if TYPE_CHECKING:
+    import random as chances
+
+    from agent.store import Store
+    from protocol.credential import Credential
+    from protocol.messages import Parameters
+    from protocol.parameters import Keys, Trusted
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept, sealed, of joining. issued is None while the authority's answer is outstanding."""
+
+    url: str
+    genesis: bytes
+    issuer: int
+    secret: bytes
+    invitation: str
+    request: bytes
+    issued: messages.Issued | None = None
+
+    def __repr__(self) -> str:
+        return "<Membership>"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A joined device: credential, trusted parameters, decoded keys."""
+
+    url: str
+    genesis: bytes
+    issuer: int
+    credential: Credential
+    trusted: Trusted
+    keys: Keys
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters now in force."""
+        return self.trusted.parameters
+
+
+MEMBERSHIP = "membership"
+PARAMETERS = "parameters"  # the latest link followed, whole
+CHAIN = "parameters"  # in the store's table of links
+
+
+def open_account(curve: Curve, store: Store) -> Account:
+    """The account kept in the store. Raises NotJoined."""
+    membership = store.get(MEMBERSHIP, Membership)
+    if membership is None or membership.issued is None:
+        raise NotJoined(f"joining was not finished in {store.folder}; run: spot join URL --invite CODE")
+    trusted = read_trusted(store)
+    own = credential.Credential(
+        decode_scalar(membership.secret, "the stored secret key"),
+        curve.decode_g1(membership.issued.s1, "the stored credential"),
+        curve.decode_g1(membership.issued.s2, "the stored credential"),
+    )
+    keys = parameters.read_keys(curve, trusted.parameters)
+    return Account(membership.url, membership.genesis, membership.issuer, own, trusted, keys)
+
+
+def read_trusted(store: Store) -> Trusted:
+    """The parameters last followed. Raises NotJoined."""
+    link = store.get(PARAMETERS, messages.Link)
+    if link is None:
+        raise NotJoined(f"there are no parameters in {store.folder}; run: spot join URL --invite CODE")
+    return trusted_from(link)
+
+
+def trusted_from(link: messages.Link) -> Trusted:
+    """A link that was followed before, taken up again."""
+    body = messages.decode(messages.Parameters, link.body)
+    head = messages.Head(number=body.number, hash=chain.hash_of(hashing.PARAMETERS, link))
+    return parameters.Trusted(head, body)
+
+
+def keep_trusted(store: Store, trusted: Trusted, link: messages.Link) -> None:
+    """Keep parameters that were followed."""
+    store.keep_link(CHAIN, trusted.head.number, trusted.head.hash)
+    store.put(PARAMETERS, link)
+
+
+async def fetch_authority(url: str) -> list[tuple[Trusted, messages.Link]]:
+    """Follow an authority's parameters from the genesis to now. Raises Unreachable, Malformed, KeyChanged."""
+    heads = messages.decode(messages.Heads, await transport.get(url, messages.HEADS_PATH))
+    followed: list[tuple[Trusted, messages.Link]] = []
+    for number in range(heads.parameters.number + 1):
+        data = await transport.get(url, messages.PARAMETERS_PATH.format(number=number))
+        link = messages.decode(messages.Link, data)
+        trusted = parameters.advance(followed[-1][0], link) if followed else parameters.begin(link)
+        followed.append((trusted, link))
+    if not followed or followed[-1][0].head != heads.parameters:
+        raise KeyChanged("the authority's parameters do not lead to the head it names; ask the authority")
+    return followed
+
+
+async def join(
+    curve: Curve,
+    chance: chances.Random,
+    store: Store,
+    url: str,
+    invitation: str,
+    followed: list[tuple[Trusted, messages.Link]],
+    day: int,
+) -> Account:
+    """Register with an authority whose fingerprint the user confirmed (*Set_UserID*, *Userkeygen*).
+
+    What is sent is kept first, so that a lost answer can be asked for again. Raises Misuse where the device has joined
+    already, CodeRefused, Unreachable, Refused.
+    """
+    genesis = followed[0][0].head.hash
+    trusted = followed[-1][0]
+    membership = store.get(MEMBERSHIP, Membership)
+    if membership is not None and membership.issued is not None:
+        raise Misuse(f"this agent has joined already ({membership.url}); to start anew, run: spot leave")
+    number, issuer = _current_issuer(curve, trusted, day)
+    if membership is not None and (membership.genesis, membership.invitation) == (genesis, invitation):
+        try:
+            return await _finish(curve, store, membership, issuer)
+        except Refused:
+            membership = None  # the nonce ran out before the authority saw it: ask anew
+    secret = credential.new_secret(chance.randbytes)
+    nonce = messages.decode(messages.Nonce, await transport.post(url, messages.NONCE_PATH, b"")).nonce
+    request = messages.UserJoin(
+        invitation=invitation,
+        issuer=number,
+        join=credential.join(curve, chance.randbytes, secret, issuer, nonce),
+    )
+    membership = Membership(
+        url=url,
+        genesis=genesis,
+        issuer=number,
+        secret=encode_scalar(secret),
+        invitation=invitation,
+        request=messages.encode(request),
+    )
+    for step, step_link in followed:
+        keep_trusted(store, step, step_link)
+    store.put(MEMBERSHIP, membership)
+    return await _finish(curve, store, membership, issuer)
+
+
+async def _finish(curve: Curve, store: Store, membership: Membership, issuer: credential.IssuerKey) -> Account:
+    answer = await transport.post(membership.url, messages.JOIN_PATH, membership.request)
+    issued = messages.decode(messages.Issued, answer)
+    credential.accept(curve, decode_scalar(membership.secret, "the stored secret key"), issuer, issued)
+    store.put(MEMBERSHIP, msgspec.structs.replace(membership, issued=issued))
+    return open_account(curve, store)
+
+
+def _current_issuer(curve: Curve, trusted: Trusted, day: int) -> tuple[int, credential.IssuerKey]:
+    """The newest issuer whose period has begun."""
+    begun = [issuer for issuer in trusted.parameters.issuers if issuer.from_day <= day <= issuer.until_day]
+    if not begun:
+        raise Refused("the authority issues no credentials today; ask the authority")
+    newest = max(begun, key=lambda issuer: issuer.from_day)
+    return newest.number, credential.read_issuer(curve, credential.Holder.USER, newest.key)

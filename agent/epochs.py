@@ -1,0 +1,74 @@
+"""The device's own EBIDs: a fresh key each epoch, its secret destroyed soon after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ble.frame import Block
+from protocol import encounter
+
+if TYPE_CHECKING:
+    from protocol.encounter import EpochKey
+    from protocol.randomness import Random
+
+GRACE = 30.0
+"""Seconds that a key outlives its epoch, only to finish what was being received."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnEpoch:
+    """One stretch of being on air: number of the epoch, its key, and the 36-byte block that is broadcast."""
+
+    number: int
+    key: EpochKey = field(repr=False)
+    block: bytes = field(repr=False)
+    ends: float
+
+
+class Epochs:
+    """Which own key is on air, and which recent ones can still be used. A restart or a pause gets a fresh key."""
+
+    def __init__(self, length: int, tx_power: int, random: Random) -> None:
+        """length: seconds of an epoch, aligned to the clock so that all devices change at once; tx_power: dBm."""
+        self._length = length
+        self._tx_power = tx_power
+        self._random = random
+        self._alive: list[OwnEpoch] = []
+        self.current: OwnEpoch | None = None
+
+    def fresh(self, now: float) -> OwnEpoch:
+        """A fresh key for the rest of this epoch, not on air yet."""
+        number = encounter.epoch_of(now, self._length)
+        key = encounter.EpochKey(self._random(32))
+        block = Block(key.ebid, self._tx_power).encode()
+        own = OwnEpoch(number, key, block, float((number + 1) * self._length))
+        self._alive.append(own)
+        return own
+
+    def switch(self, own: OwnEpoch | None) -> None:
+        """This one is on air from now on; None: nothing of ours is."""
+        self.current = own
+
+    def is_own(self, ebid: bytes) -> bool:
+        """Whether this EBID is one of the device's own, coming back."""
+        return any(own.key.ebid == ebid for own in self._alive)
+
+    def destroy(self, now: float) -> list[OwnEpoch]:
+        """Destroy the secrets whose grace time is over, and return them: their encounters are finished.
+
+        A clock that was set back by more than an epoch keeps no secret alive.
+        """
+        return self._destroy([own for own in self._alive if not own.ends - 2 * self._length <= now < own.ends + GRACE])
+
+    def destroy_all(self) -> list[OwnEpoch]:
+        """Destroy every secret, as before a pause or the end."""
+        return self._destroy(list(self._alive))
+
+    def _destroy(self, over: list[OwnEpoch]) -> list[OwnEpoch]:
+        for own in over:
+            own.key.destroy()
+            self._alive.remove(own)
+            if own is self.current:
+                self.current = None
+        return over

@@ -1,0 +1,145 @@
+"""From sightings to encounters: which peer was heard over which of the device's own epochs, when, and how near."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.samples import SAMPLE_SECONDS, Sample
+from agent.store import Encounter
+from ble.assembly import Assembler
+from protocol import encounter
+from protocol.errors import SpotError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.epochs import Epochs, OwnEpoch
+    from ble.frame import Block
+    from ble.radio import Sighting
+
+WAITING = 64  # sightings kept for a key id whose EBID is not complete yet
+KEY_IDS = 4096  # key ids for which sightings are kept
+PEERS = 4096  # peers of one epoch; the one longest unheard and shortest makes room
+
+
+@dataclass(slots=True)
+class _Open:
+    """An encounter under way. Sums of the sample that is being made: attenuation (dB), count."""
+
+    secret: bytes
+    role: int
+    first: float
+    last: float
+    samples: list[Sample] = field(default_factory=list)
+    total: float = 0.0
+    count: int = 0
+    changed: bool = True
+
+    def add(self, at: float, attenuation: float) -> None:
+        """Take one sighting in. Late ones (a little out of order) count for the sample under way."""
+        slot = max(at - self.first, 0) // SAMPLE_SECONDS
+        begin = self.first + slot * SAMPLE_SECONDS
+        if self.samples and begin <= self.samples[-1].at:
+            begin = self.samples.pop().at
+        else:
+            self.total, self.count = 0.0, 0
+        self.total += attenuation
+        self.count += 1
+        self.samples.append(Sample(begin, self.total / self.count))
+        self.last = max(self.last, at)
+        self.changed = True
+
+    def snapshot(self) -> Encounter:
+        """The encounter as it is kept."""
+        return Encounter(
+            self.secret,
+            self.role,
+            encounter.day_of(self.first),
+            self.first,
+            self.last,
+            tuple(self.samples),
+        )
+
+
+class Proximity:
+    """Turns what the radio hears into encounters. Everything a stranger can fill is bounded."""
+
+    def __init__(self, epochs: Epochs, correction: float = 0.0) -> None:
+        """correction: dB added to every attenuation, for a radio that hears better or worse than usual."""
+        self._epochs = epochs
+        self._correction = correction
+        self._assembler = Assembler()
+        self._early: OrderedDict[int, deque[tuple[float, int, OwnEpoch]]] = OrderedDict()
+        self._open: OrderedDict[tuple[OwnEpoch, bytes], _Open] = OrderedDict()
+        self._evicted: list[Encounter] = []
+        self.heard = 0
+
+    def __len__(self) -> int:
+        """How many encounters are under way."""
+        return len(self._open)
+
+    def hear(self, sighting: Sighting) -> None:
+        """Take one sighting in. Sightings from before an EBID was complete count as well, once it is."""
+        own = self._epochs.current
+        if own is None:
+            return
+        block = self._assembler.add(sighting.frame, sighting.at)
+        early = self._early_of(sighting.frame.key_id)
+        early.append((sighting.at, sighting.rssi, own))
+        if block is None:
+            return
+        if not self._epochs.is_own(block.ebid):
+            for at, rssi, epoch in early:
+                self._meet(epoch, block, at, rssi)
+            self.heard += 1
+        early.clear()
+
+    def peers(self, since: float) -> int:
+        """How many peers were heard since this time."""
+        return sum(one.last >= since for one in self._open.values())
+
+    def changed(self) -> list[Encounter]:
+        """The encounters that got sightings since this was called last, as they are now."""
+        changed = [one for one in self._open.values() if one.changed]
+        for one in changed:
+            one.changed = False
+        return [one.snapshot() for one in changed]
+
+    def finish(self, over: Iterable[OwnEpoch]) -> list[Encounter]:
+        """The encounters of epochs whose secrets were destroyed; they get no more sightings."""
+        gone = set(over)
+        keys = [key for key in self._open if key[0] in gone]
+        evicted, self._evicted = self._evicted, []
+        return evicted + [self._open.pop(key).snapshot() for key in keys]
+
+    def expire(self, now: float) -> None:
+        """Forget key ids that were not heard for long."""
+        self._assembler.expire(now)
+
+    def _early_of(self, key_id: int) -> deque[tuple[float, int, OwnEpoch]]:
+        early = self._early.setdefault(key_id, deque(maxlen=WAITING))
+        self._early.move_to_end(key_id)
+        if len(self._early) > KEY_IDS:
+            self._early.popitem(last=False)
+        return early
+
+    def _meet(self, own: OwnEpoch, block: Block, at: float, rssi: int) -> None:
+        key = (own, block.ebid)
+        meeting = self._open.get(key)
+        if meeting is None:
+            data = block.encode()
+            try:
+                secret = own.key.meet(own.block, data)
+            except SpotError:
+                return  # a hostile EBID, or one completed after the grace time
+            meeting = self._open[key] = _Open(secret, encounter.role_of(own.block, data), at, at)
+            if len(self._open) > PEERS:
+                self._evict()
+        meeting.add(at, block.tx_power - rssi + self._correction)
+
+    def _evict(self) -> None:
+        """Make room: a flood of strangers, each seen for a moment, must not push out somebody who is really there."""
+        shortest = min(self._open, key=lambda key: (self._open[key].last - self._open[key].first, self._open[key].last))
+        self._evicted.append(self._open.pop(shortest).snapshot())

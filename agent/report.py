@@ -1,0 +1,150 @@
+"""Declaring an infection: which contacts would leave the device, and the report to the authority."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent import transport
+from agent.exposure import near_seconds
+from agent.store import State, StoredReport
+from protocol import declaration, messages
+from protocol.errors import CodeRefused, Refused, SpotError, Unreachable
+
+if TYPE_CHECKING:
+    import random as chances
+    from collections.abc import Collection
+
+    from agent.clock import Clock
+    from agent.store import Encounter, Store
+    from agent.sync import Sync
+    from protocol.curve import Curve
+    from protocol.messages import Parameters, Receipt
+
+TRIES = 3  # proxies asked before giving up for now
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one contact of a report was refused."""
+
+    encounter: Encounter
+    reason: declaration.Reason
+
+
+class ReportRefused(Refused):
+    """The authority refused contacts of the report; they are named."""
+
+    def __init__(self, text: str, refusals: list[Refusal]) -> None:
+        super().__init__(text)
+        self.refusals = refusals
+
+
+def declarable(store: Store, parameters: Parameters) -> dict[int, list[Encounter]]:
+    """The contacts that could be declared, by day: signed, near by own measurement, not declared before."""
+    found: dict[int, list[Encounter]] = defaultdict(list)
+    for one in store.encounters(state=State.SIGNED):
+        if not one.declared and near_seconds(one, parameters.risk) >= parameters.limits.minimum:
+            found[one.day].append(one)
+    return dict(found)
+
+
+class Reporter:
+    """Makes and sends reports for one agent."""
+
+    def __init__(self, curve: Curve, chance: chances.Random, store: Store, sync: Sync, clock: Clock) -> None:
+        """chance: a cryptographic source."""
+        self._curve = curve
+        self._chance = chance
+        self._store = store
+        self._sync = sync
+        self._clock = clock
+
+    def outstanding(self, code: str) -> StoredReport | None:
+        """A report under this code that was made, but whose answer never came."""
+        code = declaration.normal_code(code)
+        return next((one for one in self._store.reports() if one.code == code and one.receipt is None), None)
+
+    async def make(self, code: str, days: Collection[int]) -> StoredReport:
+        """A report of the declarable contacts of these days, kept before it is sent. Raises Malformed, Refused."""
+        code = declaration.normal_code(code)
+        mine = self._sync.account
+        chosen = [
+            one for day, contacts in declarable(self._store, mine.parameters).items() if day in days for one in contacts
+        ]
+        if len(chosen) > mine.parameters.limits.contacts:
+            raise Refused(
+                f"a report has at most {mine.parameters.limits.contacts} contacts; declare fewer days at once"
+            )
+        self._chance.shuffle(chosen)  # their order would tell the authority the order of the meetings
+        body = messages.ReportBody(
+            code=code,
+            reply_key=self._chance.randbytes(32),
+            issuer=mine.issuer,
+            contacts=tuple(_declared(one) for one in chosen),
+        )
+        hash_ = mine.trusted.head.hash
+        issuer = mine.keys.issuer(mine.issuer)
+        report = await asyncio.to_thread(
+            declaration.make_report, self._curve, self._chance.randbytes, mine.credential, issuer, body, hash_
+        )
+        stored = StoredReport(
+            digest=declaration.digest_of(report.body, hash_),
+            code=code,
+            report=messages.encode(report),
+            parameters=hash_,
+            reply_key=body.reply_key,
+            encounters=tuple(one.id for one in chosen),
+            made=self._clock.now(),
+        )
+        self._store.keep_report(stored)
+        return stored
+
+    async def send(self, stored: StoredReport) -> Receipt:
+        """Send a report through drawn proxies and note the answer. Sending it again later is safe.
+
+        Raises Unreachable, CodeRefused, ReportRefused, Refused.
+        """
+        report = messages.decode(messages.Report, stored.report)
+        sealed = declaration.seal(report, self._sync.account.parameters.seal_key, stored.parameters)
+        body = messages.encode(sealed)
+        failure: SpotError = Unreachable("no proxy could be asked; try again")
+        for _ in range(TRIES):
+            try:
+                data = await transport.post(
+                    self._sync.draw_proxy(), messages.DECLARATION_PATH, body, transport.LONG_TIMEOUT
+                )
+                receipt = declaration.open_receipt(data, stored.reply_key)
+                break
+            except SpotError as error:
+                failure = error
+        else:
+            if isinstance(failure, Unreachable):
+                raise Unreachable(f"{failure.text}; the report is kept: run the same command again")
+            self._store.drop_report(stored)
+            raise failure
+        if receipt.accepted:
+            self._store.finish_report(stored, messages.encode(receipt))
+            return receipt
+        self._store.drop_report(stored)
+        raise self._refusal(stored, receipt)
+
+    def _refusal(self, stored: StoredReport, receipt: Receipt) -> SpotError:
+        if receipt.problem.startswith("code"):
+            return CodeRefused(receipt.text)
+        named = {one.id: one for one in self._store.encounters()}
+        refusals = [
+            Refusal(named[number], declaration.Reason(reason))
+            for number, reason in zip(stored.encounters, receipt.reasons, strict=False)
+            if reason in set(declaration.Reason) and reason and number in named
+        ]
+        for refusal in refusals:
+            self._store.refuse_contact(refusal.encounter.id, f"not accepted when declared: {refusal.reason.text}")
+        return ReportRefused(receipt.text, refusals)
+
+
+def _declared(one: Encounter) -> messages.DeclaredContact:
+    record = messages.decode(messages.ContactRecord, one.record or b"")
+    return messages.DeclaredContact(record=record, secret=one.secret, role=one.role)

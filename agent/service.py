@@ -1,0 +1,277 @@
+"""The running agent: is on air, turns what it hears into encounters, keeps them, and syncs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from agent.epochs import Epochs
+from agent.proximity import Proximity
+from agent.store import State
+from agent.sync import Sync
+from ble.radio import RadioError
+from protocol import encounter
+from protocol.errors import Busy, SpotError, StorageError
+
+if TYPE_CHECKING:
+    import random as chances
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from agent.clock import Clock
+    from agent.store import Encounter, Store
+    from ble.radio import Radio
+    from protocol.curve import Curve
+
+LOG = logging.getLogger(__name__)
+
+LOCK = "run.lock"
+# The machine's own seconds, whatever the agent's clock does:
+FLUSH = 2.0  # a crash loses at most the sightings of so long
+CONTROL = 1.0  # how soon pause, resume and leave are noticed
+SYNC_POLL = 5.0  # how soon contacts that another process made due are noticed
+RADIO_RETRY_FIRST = 1.0
+RADIO_RETRY_LAST = 60.0
+
+PAUSED = "paused"  # names in the store
+STOP = "stop"
+SERVICE = "service"
+
+
+class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the running agent says of itself. Times: seconds since 1970; peers: heard within the last minute."""
+
+    pid: int
+    started: float
+    beat: float
+    on_air: bool = False
+    peers: int = 0
+    encounters: int = 0
+    dropped: int = 0
+    radio_problem: str = ""
+    radio_since: float = 0.0
+
+
+@contextlib.contextmanager
+def running_lock(folder: Path) -> Iterator[None]:
+    """Hold the folder for one running agent. Raises Busy where another one does."""
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(f"an agent is already running on {folder}; stop it first, or choose another --data-dir") from None
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written to ({error.strerror}); free some disk or mend it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_running(folder: Path) -> bool:
+    """Whether an agent is running on this folder."""
+    try:
+        with running_lock(folder):
+            return False
+    except Busy:
+        return True
+
+
+class Service:
+    """One agent at work on one data folder."""
+
+    def __init__(self, store: Store, radio: Radio, curve: Curve, chance: chances.Random, clock: Clock) -> None:
+        """chance: a cryptographic source. The radio stays the caller's to close."""
+        self._store = store
+        self._radio = radio
+        self._chance = chance
+        self._clock = clock
+        self._sync = Sync(curve, chance, store, clock)
+        self._started = clock.now()
+        self._unkept: dict[bytes, Encounter] = {}
+        self._disk_problem = ""
+        self._radio_problem = ""
+        self._radio_since = 0.0
+        self._forgot_day = 0
+
+    async def run(self, correction: float = 0.0) -> None:
+        """Work until cancelled, or until `spot leave`. Raises Busy, NotJoined."""
+        with running_lock(self._store.folder):
+            self._store.put(STOP, None)
+            limits = self._sync.account.parameters.limits
+            self._store.recover(limits.minimum, self._draw_due)
+            self._epochs = Epochs(limits.epoch, self._radio.tx_power, self._chance.randbytes)
+            self._proximity = Proximity(self._epochs, correction)
+            LOG.info("running; epoch %d s", limits.epoch)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    syncing = group.create_task(self._sync_forever())
+                    await self._control()
+                    syncing.cancel()
+            finally:
+                with contextlib.suppress(SpotError):
+                    self._store.put(SERVICE, None)
+            LOG.info("stopped")
+
+    async def _control(self) -> None:
+        """Be on air unless paused, until told to stop."""
+        async with asyncio.TaskGroup() as group:
+            on_air: asyncio.Task[None] | None = None
+            while not self._read(STOP):
+                paused = self._read(PAUSED)
+                if paused and on_air is not None:
+                    LOG.info("paused")
+                    on_air.cancel()
+                    await asyncio.wait([on_air])
+                    on_air = None
+                elif not paused and on_air is None:
+                    on_air = group.create_task(self._on_air())
+                self._say(on_air=on_air is not None)
+                await asyncio.sleep(CONTROL)
+            if on_air is not None:
+                on_air.cancel()
+
+    def _read(self, flag: str) -> bool:
+        try:
+            return bool(self._store.get(flag, bool))
+        except SpotError:
+            return False  # a store that cannot be read now is told by whoever writes
+
+    # --- on air ---
+
+    async def _on_air(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._broadcast())
+                group.create_task(self._listen())
+                group.create_task(self._flush_forever())
+        finally:
+            self._epochs.switch(None)
+            self._flush(self._epochs.destroy_all())
+            with contextlib.suppress(RadioError):
+                await self._radio.advertise(None)
+
+    async def _broadcast(self) -> None:
+        """A fresh key each epoch: all devices change at once, address and EBID together."""
+        retry = RADIO_RETRY_FIRST
+        while True:
+            own = self._epochs.fresh(self._clock.now())
+            try:
+                await self._radio.advertise(own.block)
+            except RadioError as error:
+                self._epochs.switch(None)
+                self._note_radio(error)
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, RADIO_RETRY_LAST)
+                continue
+            retry = RADIO_RETRY_FIRST
+            self._epochs.switch(own)
+            self._note_radio(self._radio.trouble)
+            await self._clock.sleep(own.ends - self._clock.now())
+
+    async def _listen(self) -> None:
+        retry = RADIO_RETRY_FIRST
+        while True:
+            try:
+                async with aclosing(self._radio.sightings()) as sightings:
+                    async for sighting in sightings:
+                        retry = RADIO_RETRY_FIRST
+                        self._proximity.hear(sighting)
+            except RadioError as error:
+                self._note_radio(error)
+            await asyncio.sleep(retry)
+            retry = min(retry * 2, RADIO_RETRY_LAST)
+
+    def _note_radio(self, problem: RadioError | None) -> None:
+        text = str(problem) if problem else ""
+        if text != self._radio_problem:
+            self._radio_problem = text
+            self._radio_since = self._clock.now()
+            if text:
+                LOG.warning("radio: %s", text)
+            else:
+                LOG.info("radio: works again")
+
+    # --- keeping ---
+
+    async def _flush_forever(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH)
+            now = self._clock.now()
+            self._flush(self._epochs.destroy(now))
+            self._proximity.expire(now)
+            self._forget(encounter.day_of(now))
+
+    def _flush(self, over: Iterable[object]) -> None:
+        """Keep what is new. What the disk does not take now stays in memory and is tried again."""
+        minimum = self._sync.account.parameters.limits.minimum
+        for one in self._proximity.changed():
+            self._unkept[one.secret] = one
+        for one in self._proximity.finish(over):
+            long_enough = one.span >= minimum
+            self._unkept[one.secret] = (
+                replace(one, state=State.WAITING, due=self._draw_due()) if long_enough else replace(one, samples=())
+            )
+        if not self._unkept:
+            return
+        try:
+            self._store.keep_encounters(one for one in self._unkept.values() if one.samples)
+            for one in self._unkept.values():
+                if not one.samples:
+                    self._store.drop_encounter(one.secret)
+        except SpotError as error:
+            if error.text != self._disk_problem:
+                LOG.error("store: %s", error)  # noqa: TRY400 (an expected error, no traceback)
+            self._disk_problem = error.text
+            return
+        if self._disk_problem:
+            LOG.info("store: works again")
+        self._disk_problem = ""
+        self._unkept.clear()
+
+    def _draw_due(self) -> float:
+        return self._clock.now() + self._sync.draw_delay()
+
+    def _forget(self, today: int) -> None:
+        if today != self._forgot_day:
+            try:
+                self._store.forget_before(today - self._sync.account.parameters.limits.retention_days)
+                self._forgot_day = today
+            except SpotError:
+                return  # tried again at the next flush
+
+    def _say(self, *, on_air: bool) -> None:
+        now = self._clock.now()
+        status = ServiceStatus(
+            pid=os.getpid(),
+            started=self._started,
+            beat=now,
+            on_air=on_air and not self._radio_problem,
+            peers=self._proximity.peers(now - 60),
+            encounters=len(self._proximity),
+            dropped=self._radio.dropped,
+            radio_problem=self._radio_problem,
+            radio_since=self._radio_since,
+        )
+        with contextlib.suppress(SpotError):
+            self._store.put(SERVICE, status)
+
+    # --- network ---
+
+    async def _sync_forever(self) -> None:
+        while True:
+            try:
+                wait = self._sync.next_step() - self._clock.now()
+                if wait <= 0:
+                    await self._sync.step()
+            except SpotError as error:
+                LOG.warning("sync: %s", error)
+            await asyncio.sleep(SYNC_POLL if self._clock.scale.speed == 1 else CONTROL)

@@ -1,0 +1,421 @@
+"""The sealed store: everything the device remembers, in one SQLCipher file, never in clear anywhere.
+
+Every process of the agent (the service and each `spot` command) opens it for itself; SQLite's own locking keeps them
+apart. What an encounter goes through is said by its state:
+
+    open        under way, or too short so far
+    waiting     to be submitted when its time comes
+    pending     submitted; the other side has not been seen yet
+    signed      a contact record is kept, ready to be declared
+    ended       the other side never came
+    refused     three proxies answered that it can never be signed
+"""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from sqlcipher3 import dbapi2 as sqlcipher
+
+from agent import sealing
+from agent.samples import Sample, decode_samples, encode_samples
+from protocol.errors import Busy, NotJoined, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from protocol.messages import Head
+    from protocol.randomness import Random
+
+DATABASE = "store.db"
+VERSION = 1
+BUSY_SECONDS = 15.0
+
+_SCHEMA = """
+CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE encounters (
+    id INTEGER PRIMARY KEY,
+    secret BLOB NOT NULL UNIQUE,
+    role INTEGER NOT NULL,
+    day INTEGER NOT NULL,
+    first REAL NOT NULL,
+    last REAL NOT NULL,
+    samples BLOB NOT NULL,
+    state TEXT NOT NULL,
+    due REAL NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    refusals INTEGER NOT NULL DEFAULT 0,
+    problem TEXT NOT NULL DEFAULT '',
+    record BLOB,
+    declared INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX encounters_by_due ON encounters (state, due);
+CREATE INDEX encounters_by_day ON encounters (day);
+CREATE TABLE exposures (
+    encounter INTEGER PRIMARY KEY REFERENCES encounters (id) ON DELETE CASCADE,
+    level INTEGER NOT NULL,
+    publication INTEGER NOT NULL
+);
+CREATE TABLE links (chain TEXT NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (chain, number));
+CREATE TABLE reports (
+    digest BLOB PRIMARY KEY,
+    code TEXT NOT NULL,
+    report BLOB NOT NULL,
+    parameters BLOB NOT NULL,
+    reply_key BLOB NOT NULL,
+    encounters BLOB NOT NULL,
+    made REAL NOT NULL,
+    receipt BLOB
+);
+"""
+
+
+class State(enum.Enum):
+    """What an encounter goes through."""
+
+    OPEN = "open"
+    WAITING = "waiting"
+    PENDING = "pending"
+    SIGNED = "signed"
+    ENDED = "ended"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Encounter:
+    """A peer heard over an epoch. secret: E, 32 bytes; role: 0 or 1; first, last: seconds since 1970."""
+
+    secret: bytes = field(repr=False)
+    role: int
+    day: int
+    first: float
+    last: float
+    samples: tuple[Sample, ...] = field(repr=False)
+    id: int = 0
+    state: State = State.OPEN
+    due: float = 0.0
+    attempts: int = 0
+    refusals: int = 0
+    problem: str = ""
+    record: bytes | None = field(default=None, repr=False)
+    declared: bool = False
+
+    @property
+    def span(self) -> float:
+        """Seconds between first and last sighting."""
+        return self.last - self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """An encounter whose peer declared. level: infectiousness, from 1; publication: where it was found."""
+
+    encounter: Encounter
+    level: int
+    publication: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """A declaration under way or done; its report is kept so that repeating it repeats the same bytes."""
+
+    digest: bytes = field(repr=False)
+    code: str = field(repr=False)
+    report: bytes = field(repr=False)
+    parameters: bytes = field(repr=False)
+    reply_key: bytes = field(repr=False)
+    encounters: tuple[int, ...]
+    made: float
+    receipt: bytes | None = field(default=None, repr=False)
+
+
+T = TypeVar("T")
+
+
+class Store:
+    """The store of one data folder. Safe to use from several threads; raises StorageError for what the disk does."""
+
+    def __init__(self, folder: Path, connection: Any) -> None:
+        """Use `open_store` or `create_store` instead."""
+        self.folder = folder
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        """Let the file go; may be called twice."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        with self._lock, _translated(self.folder):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _rows(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
+        with self._lock, _translated(self.folder):
+            rows: list[Any] = self._connection.execute(query, tuple(values)).fetchall()
+            return rows
+
+    # --- single values ---
+
+    def get(self, name: str, kind: type[T]) -> T | None:
+        """The value kept under this name, None where there is none."""
+        rows = self._rows("SELECT value FROM state WHERE name = ?", [name])
+        return msgspec.msgpack.decode(rows[0][0], type=kind) if rows else None
+
+    def put(self, name: str, value: Any) -> None:
+        """Keep a value under this name; None forgets it."""
+        with self._transaction() as connection:
+            if value is None:
+                connection.execute("DELETE FROM state WHERE name = ?", [name])
+            else:
+                connection.execute("REPLACE INTO state VALUES (?, ?)", [name, msgspec.msgpack.encode(value)])
+
+    # --- encounters ---
+
+    def keep_encounters(self, encounters: Iterable[Encounter]) -> None:
+        """Write what was measured of encounters under way; what has been done with them since stays."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT INTO encounters (secret, role, day, first, last, samples, state, due)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (secret) DO UPDATE SET last = excluded.last, samples = excluded.samples,"
+                " state = CASE WHEN state = 'open' THEN excluded.state ELSE state END,"
+                " due = CASE WHEN state = 'open' THEN excluded.due ELSE due END",
+                [
+                    (e.secret, e.role, e.day, e.first, e.last, encode_samples(e.first, e.samples), e.state.value, e.due)
+                    for e in encounters
+                ],
+            )
+
+    def drop_encounter(self, secret: bytes) -> None:
+        """Forget an encounter that turned out too short to matter."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM encounters WHERE secret = ? AND state = 'open'", [secret])
+
+    def encounters(self, *, day: int | None = None, state: State | None = None) -> list[Encounter]:
+        """The encounters kept, oldest first; of one day or in one state only, if given."""
+        return self._encounters(
+            "WHERE (?1 IS NULL OR day = ?1) AND (?2 IS NULL OR state = ?2) ORDER BY first", [day, state and state.value]
+        )
+
+    def due_encounters(self, now: float) -> list[Encounter]:
+        """Those to be submitted or asked for again by now, the most overdue first."""
+        return self._encounters("WHERE state IN ('waiting', 'pending') AND due <= ? ORDER BY due", [now])
+
+    def next_due(self) -> float | None:
+        """When the next submission is due, seconds since 1970."""
+        rows = self._rows("SELECT min(due) FROM encounters WHERE state IN ('waiting', 'pending')")
+        return rows[0][0] if rows else None
+
+    def _encounters(self, where: str, values: Iterable[Any]) -> list[Encounter]:
+        columns = ", ".join(Encounter.__dataclass_fields__)
+        return [_read_encounter(row) for row in self._rows(f"SELECT {columns} FROM encounters {where}", values)]  # noqa: S608
+
+    def lease(self, encounter: Encounter, until: float) -> bool:
+        """Take a due encounter for submission; False where another process has just taken it."""
+        with self._transaction() as connection:
+            changed = connection.execute(
+                "UPDATE encounters SET due = ?, attempts = attempts + 1 WHERE id = ? AND due = ?"
+                " AND state IN ('waiting', 'pending')",
+                [until, encounter.id, encounter.due],
+            )
+            return bool(changed.rowcount == 1)
+
+    def settle(
+        self,
+        encounter: Encounter,
+        state: State,
+        *,
+        due: float = 0.0,
+        problem: str = "",
+        record: bytes | None = None,
+        refusals: int = 0,
+    ) -> None:
+        """Note what came of a submission. A signed encounter stays signed."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE encounters SET state = ?, due = ?, problem = ?, record = ?, refusals = ?"
+                " WHERE id = ? AND state <> 'signed'",
+                [state.value, due, problem, record, refusals, encounter.id],
+            )
+
+    def forget_before(self, day: int) -> None:
+        """Delete everything about days before this one."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM encounters WHERE day < ?", [day])
+            connection.execute("DELETE FROM reports WHERE made < ?", [day * 86400.0])
+
+    # --- exposures and chains ---
+
+    def keep_publication(self, head: Head, exposures: Iterable[tuple[int, int]]) -> None:
+        """Note that a publication was looked through, with what was found: (encounter id, level)."""
+        with self._transaction() as connection:
+            connection.execute("REPLACE INTO links VALUES ('publications', ?, ?)", [head.number, head.hash])
+            connection.execute("REPLACE INTO state VALUES ('publications', ?)", [msgspec.msgpack.encode(head)])
+            connection.executemany(
+                "INSERT INTO exposures VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                [(encounter, level, head.number) for encounter, level in exposures],
+            )
+
+    def keep_link(self, chain: str, number: int, link: bytes) -> None:
+        """Note the hash of a chain's link."""
+        with self._transaction() as connection:
+            connection.execute("REPLACE INTO links VALUES (?, ?, ?)", [chain, number, link])
+
+    def link(self, chain: str, number: int) -> bytes | None:
+        """The hash of a chain's link that was followed."""
+        rows = self._rows("SELECT hash FROM links WHERE chain = ? AND number = ?", [chain, number])
+        return rows[0][0] if rows else None
+
+    def exposures(self) -> list[Exposure]:
+        """Every exposure found, oldest first."""
+        found = {row[0]: row[1:] for row in self._rows("SELECT encounter, level, publication FROM exposures")}
+        return [Exposure(e, *found[e.id]) for e in self.encounters() if e.id in found]
+
+    # --- reports ---
+
+    def keep_report(self, report: StoredReport) -> None:
+        """Keep a report before it is sent."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    report.digest,
+                    report.code,
+                    report.report,
+                    report.parameters,
+                    report.reply_key,
+                    msgspec.msgpack.encode(report.encounters),
+                    report.made,
+                    report.receipt,
+                ],
+            )
+
+    def finish_report(self, report: StoredReport, receipt: bytes) -> None:
+        """Note that a report was accepted; its contacts count as declared."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE reports SET receipt = ? WHERE digest = ?", [receipt, report.digest])
+            connection.executemany("UPDATE encounters SET declared = 1 WHERE id = ?", [(i,) for i in report.encounters])
+
+    def refuse_contact(self, number: int, problem: str) -> None:
+        """Leave a contact that the authority did not accept out of later reports."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE encounters SET state = 'refused', problem = ? WHERE id = ?", [problem, number])
+
+    def drop_report(self, report: StoredReport) -> None:
+        """Forget a report that was refused."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM reports WHERE digest = ?", [report.digest])
+
+    def reports(self) -> list[StoredReport]:
+        """The reports kept, oldest first."""
+        columns = "digest, code, report, parameters, reply_key, encounters, made, receipt"
+        return [_read_report(row) for row in self._rows(f"SELECT {columns} FROM reports ORDER BY made")]  # noqa: S608
+
+    def recover(self, minimum: float, due: Callable[[], float]) -> None:
+        """Take up what a run that ended without warning left open: long enough, it is to be submitted."""
+        left = self.encounters(state=State.OPEN)
+        self.keep_encounters([replace(e, state=State.WAITING, due=due()) for e in left if e.span >= minimum])
+        for short in (e for e in left if e.span < minimum):
+            self.drop_encounter(short.secret)
+
+
+def _read_encounter(row: Any) -> Encounter:
+    values = dict(zip(Encounter.__dataclass_fields__, row, strict=True))
+    values["samples"] = decode_samples(values["first"], values["samples"])
+    values["state"] = State(values["state"])
+    values["declared"] = bool(values["declared"])
+    return Encounter(**values)
+
+
+def _read_report(row: Any) -> StoredReport:
+    values = dict(zip(StoredReport.__dataclass_fields__, row, strict=True))
+    values["encounters"] = msgspec.msgpack.decode(values["encounters"], type=tuple[int, ...])
+    return StoredReport(**values)
+
+
+@contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlcipher.DatabaseError, sqlite3.DatabaseError) as error:
+        text = str(error)
+        if "full" in text:
+            raise StorageError("the disk is full: nothing was lost, nothing new is kept; free some space") from None
+        if "locked" in text or "busy" in text:
+            raise Busy("the store is in use by another process for too long; try again") from None
+        if "not a database" in text or "malformed" in text or "disk image" in text:
+            raise StorageError(
+                f"the store in {folder} cannot be opened with its key, or is damaged; put folder and key back from a "
+                "backup, or start anew with: spot leave"
+            ) from None
+        raise StorageError(
+            f"the store in {folder} cannot be used ({text}); check the disk and its permissions"
+        ) from None
+
+
+def create_store(folder: Path, place: sealing.KeyPlace, random: Random) -> Store:
+    """The store of this folder, made with a fresh key where there is none yet. Raises StorageError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        if not _is_made(folder):
+            sealing.find_key(folder, place) or sealing.make_key(folder, place, random)
+            (folder / DATABASE).touch(mode=0o600)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made ({error.strerror}); choose another with --data-dir") from None
+    return _connect(folder, place)
+
+
+def open_store(folder: Path, place: sealing.KeyPlace) -> Store:
+    """The store of this folder. Raises NotJoined where there is none, StorageError."""
+    if not _is_made(folder):
+        raise NotJoined(f"there is no agent in {folder} yet; start with: spot join URL --invite CODE")
+    return _connect(folder, place)
+
+
+def _is_made(folder: Path) -> bool:
+    try:
+        return (folder / DATABASE).stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _connect(folder: Path, place: sealing.KeyPlace) -> Store:
+    key = sealing.find_key(folder, place)
+    if key is None:
+        raise StorageError(
+            f"the key of the store in {folder} is gone; put it back (keyring or {sealing.KEY_FILE}), or start "
+            "anew with: spot leave"
+        )
+    with _translated(folder):
+        connection = sqlcipher.connect(
+            str(folder / DATABASE), timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+        connection.execute("PRAGMA temp_store = MEMORY")  # a temporary file would be in clear
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]  # the first read shows whether the key fits
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if version == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        elif version != VERSION:
+            connection.close()
+            raise StorageError(f"the store in {folder} has version {version}, this program knows {VERSION}: update it")
+    return Store(folder, connection)

@@ -1,0 +1,280 @@
+"""The network side of the agent: follows the authority's chains, submits contacts, asks again while they are pending.
+
+What is private about it: every request travels on a connection of its own; every contact goes through a proxy drawn
+for it, at a time drawn for it; the heads of both chains are compared over two groups, so that showing different users
+different keys, or withholding a batch, is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent import account, transport
+from agent.store import Encounter, State
+from protocol import chain, contact, encounter, messages, parameters, publication
+from protocol.errors import KeyChanged, Malformed, NotMine, Refused, SpotError, Unreachable
+
+if TYPE_CHECKING:
+    import random as chances
+
+    from agent.account import Account
+    from agent.clock import Clock
+    from agent.store import Store
+    from protocol.curve import Curve
+    from protocol.messages import Head, Heads, Submission
+
+LOG = logging.getLogger(__name__)
+
+REFRESH = 3600.0  # seconds between two looks at the chains
+RETRY_FIRST = 60.0  # seconds until an unreachable backend is tried again; doubled each time
+RETRY_LAST = 3600.0
+LEASE = 120.0  # seconds that a submission under way is left alone by other processes
+REFUSALS = 3  # answers of drawn proxies until a contact is given up: one of them may lie
+PARALLEL = 4  # submissions under way at once
+PUBLICATIONS = "publications"  # the chain's name in the store
+SYNC = "sync"
+
+
+class SyncStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How the last look at the backend went. Times: seconds since 1970; routes: groups whose heads agreed."""
+
+    tried: float = 0.0
+    succeeded: float = 0.0
+    failures: int = 0
+    routes: int = 0
+    problem: str = ""
+    refresh_at: float = 0.0
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """What one step did."""
+
+    submitted: int = 0
+    signed: int = 0
+    pending: int = 0
+    failed: int = 0
+    publications: int = 0
+    exposures: int = 0
+
+
+class Sync:
+    """One agent's dealings with the backend. Raises nothing expected: problems go into the store, to be shown."""
+
+    def __init__(self, curve: Curve, chance: chances.Random, store: Store, clock: Clock) -> None:
+        """chance: a cryptographic source, such as `random.SystemRandom()`."""
+        self._curve = curve
+        self._chance = chance
+        self._store = store
+        self._clock = clock
+        self._account: Account | None = None
+
+    @property
+    def account(self) -> Account:
+        """The account with the parameters now in force; follows what another process of this agent fetched."""
+        trusted = account.read_trusted(self._store)
+        if self._account is None or self._account.trusted != trusted:
+            self._account = account.open_account(self._curve, self._store)
+        return self._account
+
+    def status(self) -> SyncStatus:
+        """How the last look went."""
+        return self._store.get(SYNC, SyncStatus) or SyncStatus()
+
+    def next_step(self) -> float:
+        """When there is something to do next, seconds since 1970."""
+        due = self._store.next_due()
+        refresh = self.status().refresh_at
+        return refresh if due is None else min(due, refresh)
+
+    def draw_delay(self) -> float:
+        """The random wait before a new contact is submitted, seconds."""
+        return self._chance.uniform(0, self.account.parameters.limits.delay)
+
+    async def step(self, *, refresh: bool = False) -> Progress:
+        """Do everything that is due; `refresh`: look at the chains even if it is not time."""
+        progress = Progress()
+        now = self._clock.now()
+        if refresh or now >= self.status().refresh_at:
+            await self._refresh(progress)
+        limit = asyncio.Semaphore(PARALLEL)
+
+        async def bounded(one: Encounter) -> None:
+            async with limit:
+                await self._submit(one, progress)
+
+        async with asyncio.TaskGroup() as group:
+            for due in self._store.due_encounters(now):
+                group.create_task(bounded(due))
+        return progress
+
+    # --- chains ---
+
+    async def _refresh(self, progress: Progress) -> None:
+        now = self._clock.now()
+        before = self.status()
+        try:
+            routes = await self._follow_chains(progress)
+            parameters.check_validity(self.account.parameters, now)
+        except SpotError as error:
+            LOG.warning("sync: %s", error)
+            failures = before.failures + 1
+            status = msgspec.structs.replace(
+                before,
+                tried=now,
+                failures=failures,
+                problem=error.text,
+                refresh_at=now + self._backoff(failures, RETRY_FIRST, RETRY_LAST),
+            )
+        else:
+            groups = len(self.account.parameters.groups)
+            problem = (
+                ""
+                if routes > 1 or groups < 2
+                else ("only one proxy group answers, so keys and publications could not be compared over two routes")
+            )
+            status = SyncStatus(
+                tried=now,
+                succeeded=now,
+                routes=routes,
+                problem=problem,
+                refresh_at=now + REFRESH * self._chance.uniform(0.75, 1.25),
+            )
+        self._store.put(SYNC, status)
+
+    async def _follow_chains(self, progress: Progress) -> int:
+        """Follow both chains over proxies of two groups; returns over how many it worked."""
+        routes = await self._routes()
+        for proxy, heads in routes:
+            await self._follow_parameters(proxy, heads.parameters)
+            await self._follow_publications(proxy, heads.publications, progress)
+        for _, heads in routes:
+            self._compare(account.CHAIN, heads.parameters)
+            self._compare(PUBLICATIONS, heads.publications)
+        return len(routes)
+
+    async def _routes(self) -> list[tuple[str, Heads]]:
+        """Proxies of up to two different groups that answer, with the heads that they show."""
+        groups = list(self.account.parameters.groups)
+        self._chance.shuffle(groups)
+        found: list[tuple[str, Heads]] = []
+        last: SpotError = Unreachable("the parameters name no proxy; ask the authority")
+        for group in groups:
+            for proxy in self._chance.sample(group.proxies, len(group.proxies)):
+                try:
+                    data = await transport.get(proxy, messages.HEADS_PATH)
+                    found.append((proxy, messages.decode(messages.Heads, data)))
+                    break
+                except SpotError as error:
+                    last = error
+            if len(found) == 2:
+                break
+        if not found:
+            raise last
+        return found
+
+    def _compare(self, name: str, head: Head) -> None:
+        known = self._store.link(name, head.number)
+        if head.number >= 0 and known != head.hash:
+            raise KeyChanged(
+                "two proxy groups show different keys or publications; you may be shown other ones than other users: "
+                "ask the authority"
+            )
+
+    async def _follow_parameters(self, proxy: str, head: Head) -> None:
+        trusted = self.account.trusted
+        while trusted.head.number < head.number:
+            path = messages.PARAMETERS_PATH.format(number=trusted.head.number + 1)
+            link = messages.decode(messages.Link, await transport.get(proxy, path))
+            trusted = parameters.advance(trusted, link)
+            parameters.read_keys(self._curve, trusted.parameters)
+            account.keep_trusted(self._store, trusted, link)
+
+    async def _follow_publications(self, proxy: str, head: Head, progress: Progress) -> None:
+        known = self._store.get(PUBLICATIONS, messages.Head) or chain.EMPTY
+        while known.number < head.number:
+            path = messages.PUBLICATIONS_PATH.format(number=known.number + 1)
+            link = messages.decode(messages.Link, await transport.get(proxy, path))
+            known, batch = publication.follow(known, self.account.parameters.publication_key, link)
+            found = await asyncio.to_thread(self._match, batch)
+            self._store.keep_publication(known, found)
+            progress.publications += 1
+            progress.exposures += len(found)
+
+    def _match(self, batch: messages.Publication) -> list[tuple[int, int]]:
+        """The (encounter id, level) of own encounters whose peer declared, the days agreeing to within one."""
+        own = {encounter.token_of(one.secret, 1 - one.role): one for one in self._store.encounters()}
+        return [
+            (own[found.token].id, found.level)
+            for found in publication.match(batch, own)
+            if abs(own[found.token].day - found.day) <= 1
+        ]
+
+    # --- contacts ---
+
+    async def _submit(self, one: Encounter, progress: Progress) -> None:
+        now = self._clock.now()
+        limits = self.account.parameters.limits
+        if encounter.day_of(now) > one.day + limits.ask_days:
+            self._store.settle(one, State.ENDED, problem="the other side never came")
+            return
+        if not self._store.lease(one, now + LEASE):
+            return
+        attempts = one.attempts + 1
+        progress.submitted += 1
+        try:
+            record = await self._ask(one)
+        except (Refused, NotMine, Malformed) as error:
+            refusals = one.refusals + 1
+            state = one.state if refusals < REFUSALS else State.REFUSED
+            due = now + self._backoff(attempts, RETRY_FIRST, RETRY_LAST)
+            self._store.settle(one, state, due=due, problem=error.text, refusals=refusals)
+            progress.failed += 1
+        except SpotError as error:
+            due = now + self._backoff(attempts, RETRY_FIRST, RETRY_LAST)
+            self._store.settle(one, one.state, due=due, problem=error.text, refusals=one.refusals)
+            progress.failed += 1
+        else:
+            if record is None:
+                due = now + self._backoff(attempts, limits.retry_first, limits.retry_last)
+                self._store.settle(one, State.PENDING, due=due)
+                progress.pending += 1
+            else:
+                self._store.settle(one, State.SIGNED, record=messages.encode(record))
+                progress.signed += 1
+
+    async def _ask(self, one: Encounter) -> messages.ContactRecord | None:
+        """Submit through a proxy drawn for this contact; None: pending."""
+        mine = self.account
+        ccm = encounter.ccm_of(one.secret)
+        issuer = mine.keys.issuer(mine.issuer)
+
+        def prove() -> Submission:
+            return contact.submit(
+                self._curve, self._chance.randbytes, mine.credential, issuer, mine.issuer, ccm, one.day
+            )
+
+        submission = await asyncio.to_thread(prove)
+        proxy = self.draw_proxy()
+        data = await transport.post(proxy, messages.SUBMISSION_PATH, messages.encode(submission))
+        record = messages.decode(messages.Answer, messages.unpad(data)).record
+        if record is not None:
+            await asyncio.to_thread(
+                contact.check_record, self._curve, self._chance.randbytes, mine.keys.signers, submission, record
+            )
+        return record
+
+    def draw_proxy(self) -> str:
+        """The URL of a proxy, drawn among all groups."""
+        groups = [group for group in self.account.parameters.groups if group.proxies]
+        if not groups:
+            raise Unreachable("the parameters name no proxy; ask the authority")
+        return self._chance.choice(self._chance.choice(groups).proxies)
+
+    def _backoff(self, attempts: int, first: float, last: float) -> float:
+        """Seconds to wait after so many attempts: doubling from first to last, drawn from the upper half."""
+        longest = min(first * 2.0 ** min(attempts - 1, 30), last)
+        return self._chance.uniform(longest / 2, longest)

@@ -1,0 +1,74 @@
+"""Messages over HTTP: one request, one connection; nothing in it that tells one device from another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+
+from protocol import messages
+from protocol.errors import Malformed, SpotError, Unreachable, error_named
+
+TIMEOUT = 30.0  # seconds for a whole exchange
+LONG_TIMEOUT = 300.0  # seconds; the authority checks a long report before it answers
+MAX_BODY = 64 * 1024 * 1024  # bytes of an answer; no publication should come near
+MAX_PROBLEM = 16 * 1024  # bytes of an error's explanation
+
+# aiohttp would name itself and its version.
+_HEADERS = {"Content-Type": messages.MEDIA_TYPE, "Accept": messages.MEDIA_TYPE}
+
+
+async def get(base: str, path: str) -> bytes:
+    """The body found there. Raises Unreachable, Malformed, or what the other side says."""
+    return await _exchange("GET", base + path, None, TIMEOUT)
+
+
+async def post(base: str, path: str, body: bytes, timeout: float = TIMEOUT) -> bytes:  # noqa: ASYNC109
+    """The answer to this body. Raises Unreachable, Malformed, or what the other side says."""
+    return await _exchange("POST", base + path, body, timeout)
+
+
+async def _exchange(method: str, url: str, body: bytes | None, seconds: float) -> bytes:
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(force_close=True),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=_HEADERS,
+                skip_auto_headers=["User-Agent"],
+            ) as session,
+            session.request(method, url, data=body, allow_redirects=False) as response,
+        ):
+            if response.status != 200:
+                raise _problem(response.status, await _read(response, MAX_PROBLEM))
+            return await _read(response, MAX_BODY)
+    except TimeoutError:
+        raise Unreachable("the backend did not answer in time; it will be tried again") from None
+    except aiohttp.InvalidURL:
+        raise Malformed("this is not a URL; it begins with http:// or https://") from None
+    except (aiohttp.ClientError, OSError):
+        raise Unreachable("the backend cannot be reached; check the network, it will be tried again") from None
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(1 << 16):
+        data += chunk
+        if len(data) > limit:
+            raise Malformed(f"an answer of more than {limit} bytes is not read; the sender is broken or hostile")
+    return bytes(data)
+
+
+def _problem(status: int, body: bytes) -> SpotError:
+    """The error that an RFC 9457 body names. Its text is a stranger's, so only printable characters are taken."""
+    try:
+        problem = json.loads(body)
+        slug = str(problem["type"]).removeprefix("urn:spot:")
+        text = "".join(character for character in str(problem["detail"])[:300] if character.isprintable())
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Unreachable(f"the backend answered with status {status}; it will be tried again")
+    if status >= 500:
+        return Unreachable(text)
+    return error_named(slug)(text)
