@@ -47,7 +47,7 @@ class Epochs:
         return own
 
     def switch(self, own: OwnEpoch | None) -> None:
-        """This one is on air from now on; None: nothing of ours is."""
+        """Have this one on air from now on; None: nothing of ours is."""
         self.current = own
 
     def is_own(self, ebid: bytes) -> bool:

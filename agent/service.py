@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.clock import Clock
+    from agent.epochs import OwnEpoch
     from agent.store import Encounter, Store
     from ble.radio import Radio
     from protocol.curve import Curve
@@ -210,7 +211,7 @@ class Service:
             self._proximity.expire(now)
             self._forget(encounter.day_of(now))
 
-    def _flush(self, over: Iterable[object]) -> None:
+    def _flush(self, over: Iterable[OwnEpoch]) -> None:
         """Keep what is new. What the disk does not take now stays in memory and is tried again."""
         minimum = self._sync.account.parameters.limits.minimum
         for one in self._proximity.changed():
@@ -267,11 +268,15 @@ class Service:
     # --- network ---
 
     async def _sync_forever(self) -> None:
+        told = ""
         while True:
             try:
                 wait = self._sync.next_step() - self._clock.now()
                 if wait <= 0:
                     await self._sync.step()
+                told = ""
             except SpotError as error:
-                LOG.warning("sync: %s", error)
+                if error.text != told:
+                    LOG.warning("sync: %s", error)
+                told = error.text
             await asyncio.sleep(SYNC_POLL if self._clock.scale.speed == 1 else CONTROL)

@@ -192,7 +192,9 @@ class Store:
             connection.executemany(
                 "INSERT INTO encounters (secret, role, day, first, last, samples, state, due)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (secret) DO UPDATE SET last = excluded.last, samples = excluded.samples,"
+                " ON CONFLICT (secret) DO UPDATE SET last = max(last, excluded.last),"
+                # One that was evicted and came back begins later: what was kept first stays.
+                " samples = CASE WHEN first = excluded.first THEN excluded.samples ELSE samples END,"
                 " state = CASE WHEN state = 'open' THEN excluded.state ELSE state END,"
                 " due = CASE WHEN state = 'open' THEN excluded.due ELSE due END",
                 [

@@ -1,0 +1,187 @@
+"""What a person sees: tables for the terminal, the same facts as plain values for scripts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from agent.clock import day_text, time_text
+from agent.exposure import near_seconds
+from agent.store import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from agent.exposure import DayRisk
+    from agent.report import Refusal
+    from agent.service import ServiceStatus
+    from agent.store import Encounter
+    from agent.sync import Progress, SyncStatus
+    from protocol.messages import Parameters, Receipt, Risk
+
+STATES = {
+    State.OPEN: "under way",
+    State.WAITING: "to be submitted",
+    State.PENDING: "waiting for the other side",
+    State.SIGNED: "signed",
+    State.ENDED: "the other side never came",
+    State.REFUSED: "cannot be signed",
+}
+
+Plain = dict[str, Any]
+
+
+def contact_facts(one: Encounter, risk: Risk) -> Plain:
+    """One line of the contact list."""
+    return {
+        "id": one.id,
+        "day": day_text(one.day),
+        "first": round(one.first),
+        "last": round(one.last),
+        "minutes": round(one.span / 60, 1),
+        "near_minutes": round(near_seconds(one, risk) / 60, 1),
+        "state": one.state.value,
+        "declared": one.declared,
+        "problem": one.problem,
+    }
+
+
+def contact_table(contacts: Sequence[Encounter], risk: Risk) -> Table:
+    """The contact list."""
+    table = _table("Contact list", "#", "From", "To", "Minutes", "Near", "State")
+    for one in contacts:
+        facts = contact_facts(one, risk)
+        state = STATES[one.state] + (", declared" if one.declared else "")
+        if one.problem:
+            state += f" ({one.problem})"
+        table.add_row(
+            str(one.id),
+            time_text(one.first),
+            time_text(one.last)[-5:],
+            f"{facts['minutes']:.1f}",
+            f"{facts['near_minutes']:.1f}",
+            state,
+        )
+    return table
+
+
+def exposure_facts(risks: Iterable[DayRisk], parameters: Parameters) -> Plain:
+    """What is known of exposures."""
+    days = [
+        {
+            "day": day_text(one.day),
+            "encounters": one.encounters,
+            "minutes": round(one.minutes, 1),
+            "risk": round(one.score, 1),
+            "warning": one.warning,
+        }
+        for one in risks
+    ]
+    return {"warned": any(day["warning"] for day in days), "warn_at": parameters.risk.warn_at, "days": days}
+
+
+def exposure_table(risks: Iterable[DayRisk], parameters: Parameters) -> Table:
+    """The exposures by day."""
+    table = _table(
+        "Exposures", "Day", "Encounters", "Minutes near", f"Risk (warning at {parameters.risk.warn_at:g})", ""
+    )
+    for one in risks:
+        verdict = "[bold red]warning[/]" if one.warning else "low"
+        table.add_row(day_text(one.day), str(one.encounters), f"{one.minutes:.1f}", f"{one.score:.1f}", verdict)
+    return table
+
+
+def declaration_facts(contacts: Mapping[int, Sequence[Encounter]], risk: Risk) -> list[Plain]:
+    """What would leave the device, by day."""
+    return [
+        {
+            "day": day_text(day),
+            "contacts": len(found),
+            "near_minutes": round(sum(near_seconds(one, risk) for one in found) / 60, 1),
+        }
+        for day, found in sorted(contacts.items())
+    ]
+
+
+def declaration_table(facts: Iterable[Plain]) -> Table:
+    """What would leave the device."""
+    table = _table("Contacts to declare", "Day", "Contacts", "Minutes near")
+    for day in facts:
+        table.add_row(day["day"], str(day["contacts"]), f"{day['near_minutes']:.1f}")
+    return table
+
+
+def receipt_facts(receipt: Receipt, contacts: int) -> Plain:
+    """What the authority answered to a declaration that it accepted."""
+    return {
+        "accepted": receipt.accepted,
+        "reference": receipt.reference,
+        "contacts": contacts,
+        "published_days": [day_text(day) for day in receipt.days],
+    }
+
+
+def refusal_table(refusals: Iterable[Refusal]) -> Table:
+    """The contacts that the authority refused, and why."""
+    table = _table("Not accepted", "#", "Day", "Why")
+    for one in refusals:
+        table.add_row(str(one.encounter.id), day_text(one.encounter.day), one.reason.text)
+    return table
+
+
+def progress_facts(progress: Progress) -> Plain:
+    """What a sync did."""
+    return {name: getattr(progress, name) for name in progress.__struct_fields__}
+
+
+def progress_text(progress: Progress, waiting: int) -> str:
+    """What a sync did, in a line."""
+    facts = progress_facts(progress)
+    parts = [f"{count} {name}" for name, count in facts.items() if count]
+    return (", ".join(parts) or "nothing was due") + (f"; {waiting} more when their time comes" if waiting else "")
+
+
+def service_text(service: ServiceStatus | None, *, running: bool, paused: bool, now: float) -> str:
+    """What the running agent is doing, in a line."""
+    if not running:
+        return "not running (start it with: spot run)" + (", paused" if paused else "")
+    if service is None:
+        return "starting"
+    if paused:
+        return f"paused (process {service.pid}); go on with: spot resume"
+    if service.radio_problem:
+        minutes = max(now - service.radio_since, 0) / 60
+        return f"[red]not on air for {minutes:.0f} min: {service.radio_problem}[/]"
+    return f"on air (process {service.pid}), {service.peers} peers heard within the last minute"
+
+
+def sync_text(status: SyncStatus) -> str:
+    """How the last look at the backend went, in a line."""
+    when = f"last {time_text(status.succeeded)}" if status.succeeded else "never yet"
+    if status.problem:
+        again = f"; next try {time_text(status.refresh_at)}" if status.failures else ""
+        return f"{when}; [red]{status.problem}[/]{again}"
+    return f"{when}, keys compared over {status.routes} proxy groups"
+
+
+def facts_table(title: str, facts: Iterable[tuple[str, str]]) -> Table:
+    """Names and values, a line each."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0)
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, value)
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 2, 0, 0)
+    )
+    for column in columns:
+        numeric = column in ("#", "Minutes", "Near", "Contacts", "Encounters", "Minutes near")
+        table.add_column(column, justify="right" if numeric or column.startswith("Risk") else "left")
+    return table
