@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import click
+import msgspec
 import setproctitle
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from agent import account, exposure, report, sealing, service, views
 from agent import store as storage
@@ -25,7 +27,7 @@ from agent.clock import day_number, day_text
 from agent.service import Service, ServiceStatus
 from agent.settings import Settings, default_folder, read_settings
 from agent.store import State, Store
-from agent.sync import Sync
+from agent.sync import SYNC, Sync, SyncStatus
 from ble.carriage import SERVICE_UUID
 from ble.radio import Radio, RadioError, RadioOptions, open_radio
 from protocol import chain, encounter
@@ -198,8 +200,6 @@ def run(
 
 
 def _with(settings: Settings, given: dict[str, str]) -> Settings:
-    import msgspec
-
     values = msgspec.structs.asdict(settings) | {name: value for name, value in given.items() if value}
     try:
         return msgspec.convert(values, Settings)
@@ -211,7 +211,8 @@ async def _run(desk: Desk, curve: Curve, store: Store) -> None:
     """Run until the task is cancelled by a signal."""
     task = asyncio.current_task()
     if task is not None and sys.platform != "win32":
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with desk.radio() as radio:
         worker = Service(store, radio, curve, desk.chance, desk.clock)
         with contextlib.suppress(asyncio.CancelledError):
@@ -263,7 +264,8 @@ def _day(text: str) -> int:
 def sync(context: typer.Context, as_json: Json = False) -> None:
     """Look for news from the authority now, and submit the contacts whose time has come.
 
-    `spot run` does this by itself. Contacts have random delays, so that their times tell nothing; they are kept here too.
+    `spot run` does this by itself. Contacts have random delays, so that their times tell nothing; they are kept here
+    too.
     """
     desk: Desk = context.obj
     curve = desk.curve()
@@ -337,7 +339,7 @@ def _choose_days(store: Store, days: str, yes: bool, as_json: bool) -> set[int]:
     found = report.declarable(store, parameters)
     if not found:
         raise Misuse(
-            "there is no signed contact near enough to declare; see: spot contacts (those still waiting need: spot sync)"
+            "there is no signed contact near enough to declare; see: spot contacts (what is still waiting needs: spot sync)"
         )
     chosen = {_day(day.strip()) for day in days.split(",")} if days else set(found)
     if unknown := chosen - set(found):
@@ -365,10 +367,8 @@ def exposure_command(context: typer.Context, as_json: Json = False) -> None:
     facts = views.exposure_facts(risks, parameters)
     table = views.exposure_table(risks, parameters) if risks else "No exposure known."
     warned = [day["day"] for day in facts["days"] if day["warning"]]
-    advice = (
-        f"[bold red]Warning[/] for {', '.join(warned)}: follow what {parameters.authority} advises." if warned else ""
-    )
-    show(as_json, facts, table, *([advice] if advice else []))
+    advice = [f"[bold red]Warning[/] for {day}: follow what {escape(parameters.authority)} advises." for day in warned]
+    show(as_json, facts, table, *advice)
 
 
 @app.command()
@@ -383,7 +383,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         running = service.is_running(desk.folder)
         beat = store.get(service.SERVICE, ServiceStatus) if running else None
         paused = bool(store.get(service.PAUSED, bool))
-        synced = store.get("sync", views.SyncStatus) or views.SyncStatus()
+        synced = store.get(SYNC, SyncStatus) or SyncStatus()
         counts = {state: len(store.encounters(state=state)) for state in State}
         problems = {e.problem for e in store.encounters(state=State.WAITING) + store.encounters(state=State.PENDING)}
     problems.discard("")
@@ -470,7 +470,7 @@ def main() -> NoReturn:
 def _fail(text: str, slug: str, code: int) -> int:
     if "--json" in sys.argv:
         sys.stdout.write(json.dumps({"error": slug, "detail": text}) + "\n")
-    err.print(f"[bold red]error:[/] {text}", soft_wrap=True)
+    err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
     return code
 
 

@@ -39,6 +39,7 @@ LOCK = "run.lock"
 FLUSH = 2.0  # a crash loses at most the sightings of so long
 CONTROL = 1.0  # how soon pause, resume and leave are noticed
 SYNC_POLL = 5.0  # how soon contacts that another process made due are noticed
+BEAT = 30.0  # how often a status that stays the same is written again
 RADIO_RETRY_FIRST = 1.0
 RADIO_RETRY_LAST = 60.0
 
@@ -102,6 +103,7 @@ class Service:
         self._radio_problem = ""
         self._radio_since = 0.0
         self._forgot_day = 0
+        self._said: ServiceStatus | None = None
 
     async def run(self, correction: float = 0.0) -> None:
         """Work until cancelled, or until `spot leave`. Raises Busy, NotJoined."""
@@ -262,8 +264,12 @@ class Service:
             radio_problem=self._radio_problem,
             radio_since=self._radio_since,
         )
+        said = self._said
+        if said is not None and status == msgspec.structs.replace(said, beat=now) and now - said.beat < BEAT:
+            return  # a memory card wears out
         with contextlib.suppress(SpotError):
             self._store.put(SERVICE, status)
+            self._said = status
 
     # --- network ---
 

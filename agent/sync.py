@@ -104,7 +104,11 @@ class Sync:
 
         async def bounded(one: Encounter) -> None:
             async with limit:
-                await self._submit(one, progress)
+                try:
+                    await self._submit(one, progress)
+                except SpotError as error:  # the store does not take the outcome; the lease runs out, it is tried again
+                    LOG.warning("sync: %s", error)
+                    progress.failed += 1
 
         async with asyncio.TaskGroup() as group:
             for due in self._store.due_encounters(now):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from agent.clock import day_text, time_text
@@ -54,7 +55,7 @@ def contact_table(contacts: Sequence[Encounter], risk: Risk) -> Table:
         facts = contact_facts(one, risk)
         state = STATES[one.state] + (", declared" if one.declared else "")
         if one.problem:
-            state += f" ({one.problem})"
+            state += f" ({escape(one.problem)})"
         table.add_row(
             str(one.id),
             time_text(one.first),
@@ -152,7 +153,7 @@ def service_text(service: ServiceStatus | None, *, running: bool, paused: bool, 
         return f"paused (process {service.pid}); go on with: spot resume"
     if service.radio_problem:
         minutes = max(now - service.radio_since, 0) / 60
-        return f"[red]not on air for {minutes:.0f} min: {service.radio_problem}[/]"
+        return f"[red]not on air for {minutes:.0f} min: {escape(service.radio_problem)}[/]"
     return f"on air (process {service.pid}), {service.peers} peers heard within the last minute"
 
 
@@ -161,7 +162,7 @@ def sync_text(status: SyncStatus) -> str:
     when = f"last {time_text(status.succeeded)}" if status.succeeded else "never yet"
     if status.problem:
         again = f"; next try {time_text(status.refresh_at)}" if status.failures else ""
-        return f"{when}; [red]{status.problem}[/]{again}"
+        return f"{when}; [red]{escape(status.problem)}[/]{again}"
     return f"{when}, keys compared over {status.routes} proxy groups"
 
 
