@@ -19,6 +19,7 @@ from scripts.ble_vm.image import VmError
 _EPILOG = """\
 The guest sees this machine's files at the same paths, read-only; what it writes is gone afterwards. The command runs
 as root in the current folder; 10.0.2.2 is this machine's 127.0.0.1. BLE_VM_GUEST is the guest's name: a, or b.
+The kernel is kept in ~/.cache/spot-ble-vm, or BLE_VM_CACHE; BLE_VM_ACCEL=tcg does without KVM.
 With --two, each line of output begins with that name, and the exit code is the first that is not 0.
 """
 _POLL = 0.1  # seconds

@@ -114,12 +114,17 @@ class Job:
 
     async def stop(self, signal: str = "TERM", within: float = 20.0) -> Result:
         """Send the signal, to its children too, and wait for its end; after so many seconds, kill it and raise."""
-        self._guest.tell(f"kill {self._number} {signal}")
+        self.signal(signal)
         try:
             return await self.wait(within)
         except VmError:
-            self._guest.tell(f"kill {self._number} KILL")
+            self.signal("KILL")
             raise
+
+    def signal(self, name: str) -> None:
+        """Send it a signal, and its children too; name: such as TERM."""
+        if self.running:
+            self._guest.tell(f"kill {self._number} {name}")
 
     def ended(self, code: int | VmError) -> None:
         """Take note of its end, or of the guest's."""
@@ -226,8 +231,7 @@ class Guest:
         try:
             return await job.wait(within)
         finally:
-            if job.running:
-                self.tell(f"kill {len(self._jobs)} KILL")
+            job.signal("KILL")  # if it still runs
 
     async def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Job:
         """Start a command as root and return it while it runs. Raises VmError if the guest did not boot."""
