@@ -4,6 +4,9 @@ BlueZ gives an advertisement of type "broadcast" a fresh random address whenever
 other time. So each frame is an advertisement of its own: registered, left on air, unregistered, under a path
 used once. A registered one is never altered: BlueZ could send new data under the old address, and BlueZ 5.66
 aborts when an advertisement is altered while the adapter is off.
+
+One thing is out of reach: a bluetoothd that dies leaves its last frame with the kernel, which goes on sending it until
+bluetoothd is started again.
 """
 
 from __future__ import annotations

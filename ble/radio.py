@@ -131,7 +131,7 @@ class RadioOptions:
     adapter: the system's name for it, such as hci0; None for the first that is on
     service_uuid, company: 16 bits each, where frames ride; the same on all devices that are to meet
     tx_power: the power the radio is taken to send with, dBm
-    clock: tells the time of sightings
+    clock: tells the time of sightings; a simulated radio has its air's instead
     air, place, name: of a simulated radio; without an air it is alone in one
     """
 

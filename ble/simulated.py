@@ -68,9 +68,10 @@ class Air:
         return radio
 
     def move(self, radio: SimulatedRadio, x: float, y: float) -> None:
-        """Put a radio somewhere else (metres) from now on."""
+        """Put a radio somewhere else (metres) from now on; one that was closed stays gone."""
         self.catch_up()
-        self._places[radio] = (x, y)
+        if radio in self._places:
+            self._places[radio] = (x, y)
 
     def place(self, radio: SimulatedRadio, at: float) -> Place:
         """Return where a radio is at a time (Unix seconds)."""
@@ -174,7 +175,8 @@ class SimulatedRadio(Radio):
                 await self._air.clock.sleep(self._air.conditions.tick)
                 self._air.catch_up()
         finally:
-            self._inboxes.remove(inbox)
+            # By identity: two listeners' inboxes are equal whenever both are empty.
+            self._inboxes = [other for other in self._inboxes if other is not inbox]
 
     async def close(self) -> None:
         """Leave the air."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.ble.fake_bluez import FakeBlueZ
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from ble.bluez import BlueZRadio
+    from tests.ble.fake_bluez import FakeBlueZ
+
+# Elsewhere there is no D-Bus library to import; so each fixture imports what it needs, too.
+collect_ignore_glob = [] if sys.platform == "linux" else ["test_bluez_*.py"]
 
 CONFIGURATION = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -45,6 +51,8 @@ def system_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subp
 @pytest.fixture
 async def bluez(system_bus: subprocess.Popen[str]) -> AsyncIterator[FakeBlueZ]:
     """A BlueZ with one adapter, hci0, that is on."""
+    from tests.ble.fake_bluez import FakeBlueZ
+
     fake = FakeBlueZ()
     await fake.start()
     yield fake
@@ -60,3 +68,24 @@ async def let_bleak_go() -> None:
     if kept is not None and kept._bus is not None and kept._bus_watcher_task is not None:
         kept._bus.disconnect()
         await asyncio.wait({kept._bus_watcher_task})
+
+
+class Noon:
+    """A clock that stands still."""
+
+    def now(self) -> float:
+        return 43200.0
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def radio(bluez: FakeBlueZ, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BlueZRadio]:
+    """A radio on this BlueZ that is in a hurry."""
+    from ble.bluez import BlueZRadio
+
+    monkeypatch.setattr("ble.rotation.PAUSE", (0.0, 0.002))
+    monkeypatch.setattr("ble.rotation.RETRY", 0.01)
+    async with BlueZRadio(dwell=0.01, clock=Noon(), chance=random.Random(0)) as radio:
+        yield radio

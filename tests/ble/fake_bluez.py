@@ -9,13 +9,12 @@ import asyncio
 import contextlib
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dbus_fast import BusType, Message, MessageType, RequestNameReply, Variant, unpack_variants
 from dbus_fast.aio import MessageBus
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.ble.waiting import eventually
 
 ADVERTISING = "org.bluez.LEAdvertisingManager1"
 ADAPTER = "org.bluez.Adapter1"
@@ -211,12 +210,6 @@ class FakeBlueZ:
     def _take_down(self, shown: Shown) -> None:
         self.on_air.remove(shown)
         self.log.append(("off air", shown.path))
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for something that only shows from outside; a test that waits in vain ends by its timeout."""
-    while not condition():  # noqa: ASYNC110 (what is waited for has no event)
-        await asyncio.sleep(0.005)
 
 
 def _advertised(rssi: int | None, data: dict[str, Any]) -> dict[str, Variant]:

@@ -15,6 +15,7 @@ from ble.simulated import Air
 
 @pytest.mark.parametrize("kind", ["auto", "bluez"])
 async def test_on_linux_it_is_bluez(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    pytest.importorskip("dbus_fast")
     from ble.bluez import BlueZRadio
 
     monkeypatch.setattr(sys, "platform", "linux")

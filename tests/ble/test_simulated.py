@@ -41,8 +41,8 @@ class JumpingClock:
         if self.time >= self.end:
             self.ended.set()
             await asyncio.Event().wait()
-        self.time += seconds
         await asyncio.sleep(0)
+        self.time += seconds
 
 
 async def hear(radio: SimulatedRadio, clock: JumpingClock, seconds: float) -> list[Sighting]:
@@ -269,3 +269,26 @@ async def test_four_radios_find_each_other_in_time_that_runs_fast() -> None:
     ordered = sorted(blocks, key=lambda block: block.ebid)
     found = await asyncio.gather(*(meet(radio, own) for radio, own in zip(radios, ordered, strict=True)))
     assert found == [blocks - {own} for own in ordered]
+
+
+async def test_two_listeners_of_one_radio_hear_the_same_and_leave_one_by_one() -> None:
+    clock = JumpingClock()
+    air = Air(clock, CLEAR)
+    sender, listener = air.radio("sender", (0.0, 0.0)), air.radio("listener", (1.0, 0.0))
+    await sender.advertise(BLOCK.encode())
+    async with aclosing(listener.sightings()) as one:
+        async with aclosing(listener.sightings()) as two:
+            first, same = await asyncio.gather(anext(one), anext(two))
+            assert first == same
+        assert listener.listening
+        await anext(one)
+    assert not listener.listening
+
+
+async def test_a_closed_radio_cannot_be_moved_back_into_the_air() -> None:
+    air = Air(JumpingClock(), CLEAR)
+    radio = air.radio("gone", (0.0, 0.0))
+    await radio.close()
+    air.move(radio, 1.0, 1.0)
+    with pytest.raises(KeyError):
+        air.place(radio, START)
