@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import click
 import msgspec
 import setproctitle
 import typer
@@ -339,7 +338,7 @@ def _choose_days(store: Store, days: str, yes: bool, as_json: bool) -> set[int]:
     found = report.declarable(store, parameters)
     if not found:
         raise Misuse(
-            "there is no signed contact near enough to declare; see: spot contacts (what is still waiting needs: spot sync)"
+            "there is no signed contact near enough to declare; see: spot contacts (those waiting need: spot sync)"
         )
     chosen = {_day(day.strip()) for day in days.split(",")} if days else set(found)
     if unknown := chosen - set(found):
@@ -450,28 +449,19 @@ def main() -> NoReturn:
     # Codes and invitations stand on the command line: they must not stay in the process list.
     setproctitle.setproctitle("spot")
     try:
-        result = app(standalone_mode=False)
-        code = result if isinstance(result, int) else 0
+        app()
     except SpotError as error:
-        code = _fail(error.text, error.slug, error.exit_code)
-    except click.exceptions.Abort:
-        code = _fail("stopped; nothing more was done", "interrupted", 130)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = 130
+        code = _fail(error)
     except OSError as error:
-        failure = StorageError(f"the system says: {error.strerror or error}; check disk and permissions")
-        code = _fail(failure.text, failure.slug, failure.exit_code)
+        code = _fail(StorageError(f"the system says: {error.strerror or error}; check disk and permissions"))
     sys.exit(code)
 
 
-def _fail(text: str, slug: str, code: int) -> int:
+def _fail(error: SpotError) -> int:
     if "--json" in sys.argv:
-        sys.stdout.write(json.dumps({"error": slug, "detail": text}) + "\n")
-    err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
-    return code
+        sys.stdout.write(json.dumps({"error": error.slug, "detail": error.text}) + "\n")
+    err.print(f"[bold red]error:[/] {escape(error.text)}", soft_wrap=True)
+    return error.exit_code
 
 
 if __name__ == "__main__":

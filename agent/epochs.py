@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 GRACE = 30.0
 """Seconds that a key outlives its epoch, only to finish what was being received."""
+
+HISTORY = 16  # switches remembered; a sighting is taken in at most seconds after it was heard
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +38,7 @@ class Epochs:
         self._tx_power = tx_power
         self._random = random
         self._alive: list[OwnEpoch] = []
-        self.current: OwnEpoch | None = None
+        self._history: deque[tuple[float, OwnEpoch | None]] = deque(maxlen=HISTORY)
 
     def fresh(self, now: float) -> OwnEpoch:
         """A fresh key for the rest of this epoch, not on air yet."""
@@ -46,9 +49,13 @@ class Epochs:
         self._alive.append(own)
         return own
 
-    def switch(self, own: OwnEpoch | None) -> None:
-        """Have this one on air from now on; None: nothing of ours is."""
-        self.current = own
+    def switch(self, own: OwnEpoch | None, now: float) -> None:
+        """Note that this one is on air from now on; None: nothing of ours is."""
+        self._history.append((now, own))
+
+    def on_air(self, at: float) -> OwnEpoch | None:
+        """What was on air at this time; None where nothing was, or it is too long ago."""
+        return next((own for since, own in reversed(self._history) if since <= at), None)
 
     def is_own(self, ebid: bytes) -> bool:
         """Whether this EBID is one of the device's own, coming back."""
@@ -69,6 +76,4 @@ class Epochs:
         for own in over:
             own.key.destroy()
             self._alive.remove(own)
-            if own is self.current:
-                self.current = None
         return over

@@ -82,7 +82,7 @@ class Proximity:
 
     def hear(self, sighting: Sighting) -> None:
         """Take one sighting in. Sightings from before an EBID was complete count as well, once it is."""
-        own = self._epochs.current
+        own = self._epochs.on_air(sighting.at)
         if own is None:
             return
         block = self._assembler.add(sighting.frame, sighting.at)

@@ -157,7 +157,7 @@ class Service:
                 group.create_task(self._listen())
                 group.create_task(self._flush_forever())
         finally:
-            self._epochs.switch(None)
+            self._epochs.switch(None, self._clock.now())
             self._flush(self._epochs.destroy_all())
             with contextlib.suppress(RadioError):
                 await self._radio.advertise(None)
@@ -170,13 +170,13 @@ class Service:
             try:
                 await self._radio.advertise(own.block)
             except RadioError as error:
-                self._epochs.switch(None)
+                self._epochs.switch(None, self._clock.now())
                 self._note_radio(error)
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, RADIO_RETRY_LAST)
                 continue
             retry = RADIO_RETRY_FIRST
-            self._epochs.switch(own)
+            self._epochs.switch(own, self._clock.now())
             self._note_radio(self._radio.trouble)
             await self._clock.sleep(own.ends - self._clock.now())
 

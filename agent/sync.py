@@ -210,7 +210,11 @@ class Sync:
 
     def _match(self, batch: messages.Publication) -> list[tuple[int, int]]:
         """The (encounter id, level) of own encounters whose peer declared, the days agreeing to within one."""
-        own = {encounter.token_of(one.secret, 1 - one.role): one for one in self._store.encounters()}
+        own = {
+            encounter.token_of(one.secret, 1 - one.role): one
+            for one in self._store.encounters()
+            if not one.declared  # whoever was diagnosed first need not be warned of those who caught it from them
+        }
         return [
             (own[found.token].id, found.level)
             for found in publication.match(batch, own)
