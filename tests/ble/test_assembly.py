@@ -126,13 +126,15 @@ def test_a_flood_of_key_ids_leaves_alone_who_is_heard_again_and_again() -> None:
 def test_a_flood_of_made_up_peers_does_not_push_out_who_is_heard_more_often() -> None:
     chance = random.Random(5)
     assembler = Assembler(capacity=64)
-    for frame in FRAMES * 2:
-        assembler.add(frame, 0.0)
+    peers = [Block(bytes([number]) * 32, 0) for number in range(32)]  # the whole regular half
+    for block in peers:
+        for frame in carousel(block.encode()) * 2:
+            assembler.add(frame, 0.0)
     for _ in range(500):
         for frame in carousel(Block(chance.randbytes(32), 0).encode()):
             assembler.add(frame, 1.0)
     assert len(assembler) <= 64
-    assert assembler.add(FRAMES[1], 2.0) == PEER
+    assert [assembler.add(carousel(block.encode())[1], 2.0) for block in peers] == peers
 
 
 def test_a_newcomer_is_found_though_the_regular_half_is_full() -> None:
