@@ -1,8 +1,9 @@
 """The carousel on air: one frame at a time, each under an address of its own, for radios that are real.
 
-The frames of a block go round in random order. Between two frames there is a random silence, so that an
-observer cannot tell by the gap that two addresses belong together. Whatever goes wrong on the way is tried
-again, more and more slowly, and can be read in `trouble` meanwhile.
+The frames of a block go round in random order, with a random silence between two. Addresses of one block are tied
+together by its key id in any case; the silence is for the change of blocks, so that the old and the new do not follow
+each other like clockwork. Whatever goes wrong on the way is tried again, more and more slowly, and can be read in
+`trouble` meanwhile.
 """
 
 from __future__ import annotations
@@ -56,9 +57,8 @@ class Rotation:
     async def turn_to(self, block: bytes | None) -> None:
         """Send this 36-byte block in place of the former one; None: nothing.
 
-        Returns once its first frame is on air. Raises FrameError, and the former block goes on; or
-        RadioError,
-        and nothing is on air.
+        Returns once its first frame is on air. Raises FrameError, and the former block goes on; or RadioError, and
+        nothing is on air.
         """
         frames = () if block is None else carousel(block)
         async with self._turning:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from ble.carriage import Carriage
 
-QUEUE = 1024  # sightings; some 500 a second are the most a controller reports, so two seconds of leave
-START = 15.0  # seconds; BlueZ answers within 1, a controller that needs a reset within some 10
+QUEUE = 1024  # sightings; BlueZ reports an address about once, so 100 peers give some 60 a second: 17 s of leave
+START = 15.0  # seconds; a healthy adapter takes less than 1
 STOP = 5.0  # seconds
 # Outside of this RSSI is not a reading: 127 says "not available", bleak fills in -127 for a device that BlueZ
 # knows from earlier and does not hear now.

@@ -174,8 +174,9 @@ async def test_another_adapter_going_off_does_not(radio: BlueZRadio, bluez: Fake
     async with listening(radio, bluez) as sightings:
         bluez.switch("hci1", on=False)
         bluez.unplug("hci1")
-        bluez.hear(-60, **carried(carousel(OLD.encode())[0]))
-        assert (await anext(sightings)).rssi == -60
+        for rssi in (-60, -61):  # by the second, the news of the other adapter has long arrived
+            bluez.hear(rssi, **carried(carousel(OLD.encode())[0]))
+            assert (await anext(sightings)).rssi == rssi
 
 
 async def test_the_end_of_bluez_ends_the_scan(radio: BlueZRadio, bluez: FakeBlueZ) -> None:
