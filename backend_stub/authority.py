@@ -1,0 +1,196 @@
+"""The health authority with its group managers: registers users, takes reports, publishes exposures."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web as http
+from sqlalchemy import delete, select
+
+from backend_stub import chains, join, keys, report, settings, store, web
+from backend_stub.clock import today
+from protocol import messages, parameters
+from protocol.encounter import SECONDS_A_DAY
+from protocol.errors import SpotError, StorageError
+from protocol.messages import Heads
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from backend_stub.clock import Clock
+    from backend_stub.join import Nonces
+    from backend_stub.settings import AuthoritySettings
+    from backend_stub.store import Database
+    from protocol.curve import Curve
+    from protocol.declaration import SealSecret
+    from protocol.parameters import Keys, Trusted
+    from protocol.randomness import Random
+
+log = logging.getLogger(__name__)
+
+FOLDER = "authority"
+DATABASE = "authority.db"
+RENEW_EVERY = 3600.0  # s
+CODES_KEPT = 60 * SECONDS_A_DAY  # after they expire: longer than a report can be repeated
+JOIN_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The newest parameters with the keys in them."""
+
+    trusted: Trusted
+    keys: Keys
+
+
+@dataclass(slots=True)
+class Authority:
+    """All that the authority works with; the command line has one on the same database while it runs."""
+
+    folder: Path
+    told: AuthoritySettings
+    clock: Clock
+    curve: Curve
+    random: Random
+    database: Database
+    chain_key: Ed25519PrivateKey
+    publication_key: Ed25519PrivateKey
+    seal: SealSecret
+    nonces: Nonces
+    _current: Current | None = field(default=None, repr=False)
+
+    async def current(self) -> Current:
+        """The newest parameters, whoever appended them."""
+        async with self.database.transaction() as connection:
+            trusted = await chains.newest(connection)
+        if self._current is None or self._current.trusted.head != trusted.head:
+            known = await asyncio.to_thread(parameters.read_keys, self.curve, trusted.parameters)
+            self._current = Current(trusted, known)
+        return self._current
+
+    async def clean(self) -> None:
+        """Forget what nothing can depend on any more."""
+        now, day = self.clock.now(), today(self.clock)
+        retention = (await self.current()).trusted.parameters.limits.retention_days
+        over = select(store.codes.c.hash).where(store.codes.c.expires_at < now - CODES_KEPT)
+        joined = select(store.members.c.invitation)
+        unused = store.invitations.c.hash.not_in(joined)
+        async with self.database.transaction() as connection:
+            await connection.execute(delete(store.reports).where(store.reports.c.code.in_(over)))
+            await connection.execute(delete(store.codes).where(store.codes.c.expires_at < now - CODES_KEPT))
+            await connection.execute(delete(store.reported).where(store.reported.c.day < day - retention))
+            await connection.execute(delete(store.invitations).where(store.invitations.c.expires_at < now, unused))
+
+
+@asynccontextmanager
+async def opened(folder: Path, clock: Clock | None = None) -> AsyncIterator[Authority]:
+    """The authority of this folder, to work with. Raises SpotError."""
+    told = settings.read(settings.AuthoritySettings, folder)
+    clock = clock or told.open_clock()
+    if not (folder / DATABASE).exists():
+        raise StorageError(f"{folder / DATABASE} is missing; bring it back from a copy, or make a new backend")
+    async with store.opened(folder / DATABASE, store.authority) as database:
+        yield Authority(
+            folder=folder,
+            told=told,
+            clock=clock,
+            curve=told.open_curve(),
+            random=secrets.token_bytes,
+            database=database,
+            chain_key=keys.read_signing(folder, "chain"),
+            publication_key=keys.read_signing(folder, "publication"),
+            seal=keys.read_seal(folder),
+            nonces=join.Nonces(secrets.token_bytes),
+        )
+
+
+class Desk:
+    """What the authority answers over HTTP."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+
+    async def nonce(self, _request: http.Request) -> http.Response:
+        """A nonce for a join."""
+        return web.answer(messages.Nonce(nonce=self._authority.nonces.fresh(self._authority.clock.now())))
+
+    async def join(self, request: http.Request) -> http.Response:
+        """A credential for whoever has an invitation."""
+        body = await web.read_body(request, JOIN_LIMIT)
+        return web.answer_bytes(await join.join(self._authority, body))
+
+    async def declaration(self, request: http.Request) -> http.Response:
+        """A sealed receipt for a sealed report."""
+        sealed = await web.read_message(request, messages.SealedReport, web.DECLARATION_LIMIT)
+        return web.answer_bytes(await report.declare(self._authority, sealed))
+
+    async def heads(self, _request: http.Request) -> http.Response:
+        """How far the two chains go."""
+        async with self._authority.database.transaction() as connection:
+            heads = Heads(
+                parameters=await chains.head(connection, chains.PARAMETERS),
+                publications=await chains.head(connection, chains.PUBLICATIONS),
+            )
+        return web.answer(heads)
+
+    async def parameters(self, request: http.Request) -> http.Response:
+        """A link of the parameters chain."""
+        return await self._link(chains.PARAMETERS, request)
+
+    async def publications(self, request: http.Request) -> http.Response:
+        """A link of the publications chain."""
+        return await self._link(chains.PUBLICATIONS, request)
+
+    async def _link(self, name: str, request: http.Request) -> http.Response:
+        async with self._authority.database.transaction() as connection:
+            link = await chains.link(connection, name, web.number_in(request))
+        if link is None:
+            raise web.NotFound("the chain does not go so far (yet); ask for its head")
+        return web.answer(link)
+
+
+async def _publish_for_ever(authority: Authority) -> None:
+    while True:
+        await authority.clock.sleep(authority.told.publish_every)
+        try:
+            await chains.publish(authority)
+        except SpotError as error:
+            log.warning("nothing was published; it is tried again: %s", error.text)
+
+
+async def _renew_for_ever(authority: Authority) -> None:
+    while True:
+        try:
+            await chains.renew(authority)
+            await authority.clean()
+        except SpotError as error:
+            log.warning("parameters are not renewed; it is tried again: %s", error.text)
+        await authority.clock.sleep(RENEW_EVERY)
+
+
+@asynccontextmanager
+async def serving(folder: Path, clock: Clock | None = None) -> AsyncIterator[None]:
+    """The authority of this folder, answering. Raises SpotError where it cannot start."""
+    async with opened(folder, clock) as authority:
+        desk = Desk(authority)
+        app = web.application(
+            [
+                http.post(messages.NONCE_PATH, desk.nonce),
+                http.post(messages.JOIN_PATH, desk.join),
+                http.post(messages.DECLARATION_PATH, desk.declaration),
+                http.get(messages.HEADS_PATH, desk.heads),
+                http.get(web.numbered(messages.PARAMETERS_PATH), desk.parameters),
+                http.get(web.numbered(messages.PUBLICATIONS_PATH), desk.publications),
+            ]
+        )
+        work = (_publish_for_ever(authority), _renew_for_ever(authority))
+        async with web.background(*work), web.listening(app, authority.told, FOLDER):
+            yield

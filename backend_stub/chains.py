@@ -1,0 +1,168 @@
+"""The authority's two chains in its database: what they hold, and how they grow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+from sqlalchemy import delete, insert, select, update
+
+from backend_stub import keys, store
+from backend_stub.clock import today
+from protocol import chain, credential, hashing, messages, parameters, publication
+from protocol.credential import Holder
+from protocol.encounter import SECONDS_A_DAY
+from protocol.errors import Misuse, StorageError
+from protocol.messages import Head, Link, UserIssuer
+from protocol.parameters import Trusted
+from protocol.publication import PublishedToken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from backend_stub.authority import Authority
+    from protocol.messages import Parameters
+
+log = logging.getLogger(__name__)
+
+PARAMETERS = "parameters"
+PUBLICATIONS = "publications"
+
+links = store.links
+
+
+async def head(connection: AsyncConnection, name: str) -> Head:
+    """How far this chain goes."""
+    newest = select(links.c.number, links.c.hash).where(links.c.chain == name).order_by(links.c.number.desc()).limit(1)
+    row = (await connection.execute(newest)).one_or_none()
+    return chain.EMPTY if row is None else Head(number=row.number, hash=row.hash)
+
+
+async def link(connection: AsyncConnection, name: str, number: int) -> Link | None:
+    """The link of this number, or None where the chain is shorter."""
+    row = (
+        await connection.execute(
+            select(links.c.body, links.c.signature).where(links.c.chain == name, links.c.number == number)
+        )
+    ).one_or_none()
+    return None if row is None else Link(body=row.body, signature=row.signature)
+
+
+async def append(connection: AsyncConnection, name: str, after: Head, fresh: Link) -> None:
+    """Add a link, after which the chain's head is `after`."""
+    values = {"number": after.number, "hash": after.hash, "body": fresh.body, "signature": fresh.signature}
+    await connection.execute(insert(links).values(chain=name, **values))
+
+
+# --- parameters ---
+
+
+async def newest(connection: AsyncConnection) -> Trusted:
+    """The newest parameters; the chain in the authority's own database needs no second check."""
+    at = await head(connection, PARAMETERS)
+    last = await link(connection, PARAMETERS, at.number)
+    if last is None:
+        raise StorageError("the authority's database has no parameters; bring back a copy of it, or make a new backend")
+    return Trusted(at, messages.decode(messages.Parameters, last.body))
+
+
+async def knows(connection: AsyncConnection, name: bytes, now: float) -> bool:
+    """Whether this is the hash of parameters that have not run out."""
+    body = await connection.scalar(select(links.c.body).where(links.c.chain == PARAMETERS, links.c.hash == name))
+    return body is not None and messages.decode(messages.Parameters, body).valid_until >= now
+
+
+async def change(authority: Authority, changed: Callable[[Parameters], Parameters]) -> Trusted:
+    """Append parameters that differ from the newest by this change. Raises Malformed where they make no sense."""
+    async with authority.database.transaction() as connection:
+        before = await newest(connection)
+        now = int(authority.clock.now())
+        fresh = msgspec.structs.replace(
+            changed(before.parameters),
+            number=before.head.number + 1,
+            previous=before.head.hash,
+            issued_at=now,
+            valid_until=now + authority.told.parameters_days * SECONDS_A_DAY,
+        )
+        signed = parameters.sign(authority.chain_key, fresh)
+        after = parameters.advance(before, signed)
+        await append(connection, PARAMETERS, after.head, signed)
+    log.info("parameters number %d are out", after.head.number)
+    return after
+
+
+async def remove_proxy(authority: Authority, name: str) -> Trusted:
+    """Remove a proxy: what it signs is refused from now on, and the next parameters are without it. Raises Misuse."""
+    proxies = store.proxies
+    async with authority.database.transaction() as connection:
+        url = await connection.scalar(select(proxies.c.url).where(proxies.c.name == name, proxies.c.removed.is_(False)))
+        if url is None:
+            names = await connection.scalars(select(proxies.c.name).where(proxies.c.removed.is_(False)))
+            raise Misuse(f"there is no proxy {name!r}; there are {', '.join(sorted(names))}")
+        await connection.execute(update(proxies).where(proxies.c.name == name).values(removed=True))
+
+    def without(before: Parameters) -> Parameters:
+        groups = tuple(
+            msgspec.structs.replace(group, proxies=tuple(one for one in group.proxies if one != url))
+            for group in before.groups
+        )
+        return msgspec.structs.replace(before, groups=groups)
+
+    return await change(authority, without)
+
+
+async def renew(authority: Authority) -> None:
+    """Append parameters if the newest are half through their time, or the users' issuer key is near its end."""
+    async with authority.database.transaction() as connection:
+        before = (await newest(connection)).parameters
+    told, day = authority.told, today(authority.clock)
+    last = max(before.issuers, key=lambda issuer: issuer.number)
+    fresh: tuple[UserIssuer, ...] = ()
+    if day > last.until_day - told.issuer_overlap:
+        # From tomorrow on, so that server and proxies know it before its first user comes; unless it is late already.
+        from_day = day + 1 if day < last.until_day else day
+        fresh = (await new_issuer(authority, last.number + 1, from_day),)
+    half = told.parameters_days * SECONDS_A_DAY / 2
+    if fresh or authority.clock.now() > before.valid_until - half:
+        # A key that is over is still needed for the contacts made in its time.
+        kept = tuple(one for one in before.issuers if one.until_day + before.limits.retention_days >= day)
+        await change(authority, lambda now: msgspec.structs.replace(now, issuers=kept + fresh))
+
+
+async def new_issuer(authority: Authority, number: int, from_day: int) -> UserIssuer:
+    """A fresh issuer key of users; its secret is in the authority's folder before anybody hears of it."""
+    secret, public = await asyncio.to_thread(credential.new_issuer, authority.curve, authority.random, Holder.USER)
+    keys.write_issuer(authority.folder, keys.issuer_file(number), secret)
+    until_day = from_day + authority.told.issuer_days - 1
+    return UserIssuer(number=number, from_day=from_day, until_day=until_day, key=public)
+
+
+# --- publications ---
+
+
+async def publish(authority: Authority) -> int:
+    """Publish what waits: one transaction, so that a token is neither lost nor published twice. How many there were."""
+    waiting = store.tokens
+    async with authority.database.transaction() as connection:
+        rows = (await connection.execute(select(waiting))).all()
+        if not rows:
+            return 0
+        current = (await newest(connection)).parameters
+        before = await head(connection, PUBLICATIONS)
+        batch = publication.build(
+            authority.random,
+            before,
+            int(authority.clock.now()),
+            (PublishedToken(row.token, row.day, row.level) for row in rows),
+            current.limits.floor,
+        )
+        signed = publication.sign(authority.publication_key, batch)
+        after = Head(number=batch.number, hash=chain.hash_of(hashing.PUBLICATION, signed))
+        await append(connection, PUBLICATIONS, after, signed)
+        await connection.execute(delete(waiting))
+    log.info("publication number %d is out", after.number)
+    return len(rows)

@@ -1,0 +1,316 @@
+"""How a backend is founded: keys, groups, the genesis of the parameters, and one folder a part."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import socket
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import insert
+
+from backend_stub import chains, keys, settings, store
+from backend_stub.authority import DATABASE, FOLDER
+from backend_stub.clock import ScaledClock, today
+from backend_stub.settings import AuthoritySettings, ProxySettings, ServerSettings
+from protocol import chain, contact, credential, messages, parameters
+from protocol.credential import Holder
+from protocol.curve import open_curve
+from protocol.declaration import read_seal_secret
+from protocol.encounter import SECONDS_A_DAY
+from protocol.errors import Malformed, Misuse, StorageError
+from protocol.messages import Band, Limits, Link, OnsetLevel, Parameters, ProxyGroup, Risk, UserIssuer
+from protocol.timescale import read_timescale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from backend_stub.clock import Clock
+    from protocol.credential import IssuerKey, IssuerSecret
+    from protocol.curve import Curve
+    from protocol.randomness import Random
+
+LIMITS = Limits(
+    epoch=900,
+    minimum=60,
+    first_seen_days=3,
+    ask_days=4,
+    retention_days=14,
+    clock_tolerance=180,
+    contacts=4096,
+    floor=64,
+    delay=600,
+    retry_first=3600,
+    retry_last=43200,
+)
+# Bands and alarm are those of SwissCovid; the weights of infectiousness those of the NHS.
+RISK = Risk(
+    bands=(Band(below=50.0, weight=1.0), Band(below=55.0, weight=0.5)),
+    infectiousness=(0.4, 1.0),
+    warn_at=15.0,
+    gap=120.0,
+)
+ONSET = (
+    OnsetLevel(first=-2, last=-1, level=1),
+    OnsetLevel(first=0, last=3, level=2),
+    OnsetLevel(first=4, last=9, level=1),
+)
+
+
+class Policy(messages.Message, frozen=True, kw_only=True):
+    """The part of the parameters that people set."""
+
+    limits: Limits = LIMITS
+    risk: Risk = RISK
+    onset: tuple[OnsetLevel, ...] = ONSET
+
+
+def changed(policy: Policy, changes: Mapping[str, Any]) -> Policy:
+    """The policy with values by dotted name, such as `limits.epoch`, replaced. Raises Misuse, naming the field."""
+    values = msgspec.to_builtins(policy)
+    for name, value in changes.items():
+        *path, last = name.split(".")
+        inside = values
+        for step in path:
+            inside = inside.get(step) if isinstance(inside, dict) else None
+        if not isinstance(inside, dict) or last not in inside:
+            raise Misuse(f"there is no parameter {name!r}; there are {', '.join(_names(msgspec.to_builtins(policy)))}")
+        inside[last] = value
+    try:
+        return msgspec.convert(values, Policy)
+    except msgspec.ValidationError as error:
+        raise Misuse(f"the parameters would make no sense: {error}") from None
+
+
+def policy_of(now: Parameters) -> Policy:
+    """What of these parameters people set."""
+    return Policy(limits=now.limits, risk=now.risk, onset=now.onset)
+
+
+def with_changes(now: Parameters, changes: Mapping[str, Any]) -> Parameters:
+    """Parameters with values by dotted name replaced. Raises Misuse."""
+    fresh = changed(policy_of(now), changes)
+    return msgspec.structs.replace(now, limits=fresh.limits, risk=fresh.risk, onset=fresh.onset)
+
+
+def _names(values: Mapping[str, Any], before: str = "") -> Iterable[str]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _names(value, f"{before}{name}.")
+        else:
+            yield before + name
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a backend is to be.
+
+    port: the authority's; server and proxies take the next ones; 0: whatever ports are free. public_url: where agents
+    reach a part, with {name} and {port} in it; empty: host and port.
+    """
+
+    name: str = "Demo Authority"
+    host: str = "127.0.0.1"
+    port: int = settings.DEFAULT_PORT
+    groups: int = 2
+    proxies_per_group: int = 1
+    public_url: str = ""
+    policy: Policy = field(default_factory=Policy)
+    clock: str = ""
+    curve: str = ""
+    publish_every: float = 3600.0
+    pool_wait: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Founded:
+    """What an operator must know of a new backend; `proxies`: URLs by name."""
+
+    authority: str
+    fingerprint: str
+    server: str
+    proxies: dict[str, str]
+
+
+def proxy_folder(name: str) -> str:
+    """The folder of the proxy of this name."""
+    return f"proxy-{name}"
+
+
+async def found(folder: Path, plan: Plan, random: Random = secrets.token_bytes, clock: Clock | None = None) -> Founded:
+    """Make a backend in this folder, whole or not at all. Raises Misuse where there is something already."""
+    if not 1 <= plan.groups <= 64 or not 1 <= plan.proxies_per_group <= 64:
+        raise Misuse("a backend has 1 to 64 groups with 1 to 64 proxies each")
+    with _in_place(folder) as building:
+        return await _Founding(building, plan, open_curve(plan.curve or None), random).build(clock)
+
+
+@contextmanager
+def _in_place(folder: Path) -> Iterator[Path]:
+    """A private folder to build in, which becomes `folder` if all goes well and vanishes if not."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Misuse(f"{folder} exists and is not empty; choose another folder, or run what is there: spot-backend up")
+    building = folder.with_name(f".{folder.name}.new")
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        keys.make_private(building)
+        yield building
+        if folder.exists():
+            folder.rmdir()
+        building.rename(folder)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made ({error.strerror}); choose another folder, or make room") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    name: str
+    secret: IssuerSecret
+    public: messages.IssuerPublic
+    key: IssuerKey
+
+
+class _Founding:
+    """The making of one backend in a folder that is not in use yet."""
+
+    def __init__(self, folder: Path, plan: Plan, curve: Curve, random: Random) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._curve = curve
+        self._random = random
+
+    async def build(self, clock: Clock | None) -> Founded:
+        """Make every part's folder."""
+        plan = self._plan
+        clock = clock or ScaledClock(read_timescale(plan.clock or "1@0"))
+        groups = [self._new_group(f"group-{number}") for number in range(1, plan.groups + 1)]
+        homes = {f"{group.name}-{number + 1}": group for group in groups for number in range(plan.proxies_per_group)}
+        names = (FOLDER, "server", *homes)
+        ports = dict(zip(names, _ports(plan, len(names)), strict=True))
+        public = {name: self._public_url(name, ports[name]) for name in names}
+        for part in (FOLDER, "server", *map(proxy_folder, homes)):
+            keys.make_private(self._folder / part)
+        places = tuple(
+            ProxyGroup(
+                name=group.name,
+                key=group.public,
+                proxies=tuple(public[name] for name, home in homes.items() if home is group),
+            )
+            for group in groups
+        )
+        genesis = self._genesis(clock, places)
+        head = parameters.begin(genesis).head
+        local = {name: settings.local_url(plan.host, ports[name]) for name in names}
+        shared: dict[str, Any] = {"host": plan.host, "clock": plan.clock, "curve": plan.curve}
+        follower = shared | {"authority": local[FOLDER], "genesis": head.hash.hex()}
+        authority = AuthoritySettings(
+            port=ports[FOLDER], name=plan.name, public_url=public[FOLDER], publish_every=plan.publish_every, **shared
+        )
+        settings.write(self._folder / FOLDER, authority)
+        settings.write(self._folder / "server", ServerSettings(port=ports["server"], **follower))
+        for name, group in homes.items():
+            own: dict[str, Any] = {
+                "name": name,
+                "group": group.name,
+                "server": local["server"],
+                "pool_wait": plan.pool_wait,
+            }
+            settings.write(self._folder / proxy_folder(name), ProxySettings(port=ports[name], **own, **follower))
+        members = [self._admit(name, group, public[name]) for name, group in homes.items()]
+        async with (
+            store.opened(self._folder / FOLDER / DATABASE, store.authority) as database,
+            database.transaction() as connection,
+        ):
+            await chains.append(connection, chains.PARAMETERS, head, genesis)
+            await connection.execute(insert(store.proxies), members)
+        proxies = {name: public[name] for name in homes}
+        return Founded(public[FOLDER], chain.fingerprint(head.hash), local["server"], proxies)
+
+    def _new_group(self, name: str) -> _Group:
+        """*Setup_ProxyGr*."""
+        secret, public = credential.new_issuer(self._curve, self._random, Holder.PROXY)
+        return _Group(name, secret, public, credential.read_issuer(self._curve, Holder.PROXY, public))
+
+    def _admit(self, name: str, group: _Group, url: str) -> dict[str, Any]:
+        """*Join_ProxyGr*: the proxy's credential into its folder; what its group manager keeps of it is returned."""
+        secret, nonce = credential.new_secret(self._random), self._random(32)
+        request = credential.join(self._curve, self._random, secret, group.key, nonce)
+        issued = credential.issue(self._curve, self._random, group.secret, group.key, request, nonce)
+        own = credential.accept(self._curve, secret, group.key, issued)
+        keys.write_credential(self._folder / proxy_folder(name), own)
+        return {
+            "name": name,
+            "group": group.name,
+            "url": url,
+            "public": request.public,
+            "opening": request.opening,
+            "removed": False,
+        }
+
+    def _genesis(self, clock: Clock, groups: tuple[ProxyGroup, ...]) -> Link:
+        """The first parameters; all secret keys that belong to them go to their folders. Raises Misuse."""
+        home, plan, policy = self._folder / FOLDER, self._plan, self._plan.policy
+        signing = {name: self._random(32) for name in ("chain", "publication")}
+        chain_key, publication_key = (Ed25519PrivateKey.from_private_bytes(one) for one in signing.values())
+        seal_seed = self._random(keys.SEAL_SEED)
+        user_secret, user_public = credential.new_issuer(self._curve, self._random, Holder.USER)
+        server_secret, server_key = contact.new_server_key(self._curve, self._random)
+        now, day = int(clock.now()), today(clock)
+        genesis = Parameters(
+            number=0,
+            previous=chain.EMPTY.hash,
+            issued_at=now,
+            valid_until=now + settings.PARAMETERS_DAYS * SECONDS_A_DAY,
+            authority=plan.name,
+            chain_key=chain_key.public_key().public_bytes_raw(),
+            publication_key=publication_key.public_key().public_bytes_raw(),
+            seal_key=read_seal_secret(seal_seed).public,
+            server_key=server_key,
+            issuers=(
+                UserIssuer(
+                    number=1,
+                    from_day=day - policy.limits.first_seen_days,
+                    until_day=day + settings.ISSUER_DAYS - 1,
+                    key=user_public,
+                ),
+            ),
+            groups=groups,
+            limits=policy.limits,
+            risk=policy.risk,
+            onset=policy.onset,
+        )
+        signed = parameters.sign(chain_key, genesis)
+        try:
+            parameters.begin(signed)
+        except Malformed as error:
+            raise Misuse(error.text) from None
+        for name, secret in (*signing.items(), ("seal", seal_seed)):
+            keys.write(home, name, secret)
+        keys.write_issuer(home, keys.issuer_file(1), user_secret)
+        keys.write_server(self._folder / "server", server_secret)
+        return signed
+
+    def _public_url(self, name: str, port: int) -> str:
+        template = self._plan.public_url.rstrip("/")
+        if not template:
+            return settings.local_url(self._plan.host, port)
+        if "{name}" not in template and "{port}" not in template:
+            template += "/{name}"
+        return template.replace("{name}", name).replace("{port}", str(port))
+
+
+def _ports(plan: Plan, count: int) -> list[int]:
+    if plan.port:
+        if plan.port + count > 65536:
+            raise Misuse(f"{count} parts do not fit above port {plan.port}; choose a lower one")
+        return list(range(plan.port, plan.port + count))
+    with ExitStack() as held:  # all held at once, so that no port is given out twice
+        sockets = [held.enter_context(socket.create_server((plan.host, 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]

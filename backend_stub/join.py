@@ -1,0 +1,137 @@
+"""How users join (*Set_UserID, Userkeygen*): an invitation, a nonce and a public key, each of use once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
+from backend_stub import keys, store
+from backend_stub.clock import today
+from protocol import credential, declaration, messages, parameters
+from protocol.errors import CodeRefused, Refused
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from backend_stub.authority import Authority
+    from protocol.messages import UserJoin
+    from protocol.randomness import Random
+
+NONCE_SECONDS = 600
+_TIME, _MARK = 8, 16  # bytes of a nonce that say when it expires, and that it is ours
+
+USED = "this invitation was used already; ask the authority for another"
+
+
+class Nonces:
+    """Nonces that need no memory until they are used: expiry ‖ random ‖ mark of this process's key."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._key = random(32)
+
+    def fresh(self, now: float) -> bytes:
+        """A nonce for the next minutes, 32 bytes."""
+        start = int(now + NONCE_SECONDS).to_bytes(_TIME, "big") + self._random(32 - _TIME - _MARK)
+        return start + self._mark(start)
+
+    def check(self, nonce: bytes, now: float) -> None:
+        """Raises Refused unless it was given out here, lately."""
+        start, mark = nonce[:-_MARK], nonce[-_MARK:]
+        if not hmac.compare_digest(mark, self._mark(start)) or int.from_bytes(start[:_TIME], "big") < now:
+            raise Refused("this nonce is not one of the last minutes; join anew")
+
+    def _mark(self, start: bytes) -> bytes:
+        return hmac.digest(self._key, start, "sha256")[:_MARK]
+
+
+def hash_of(code: str) -> bytes:
+    """What is kept of a report code or an invitation: 80 random bits do not come back from it."""
+    return hashlib.sha256(code.encode()).digest()
+
+
+async def invite(authority: Authority, count: int) -> list[str]:
+    """Fresh invitations."""
+    fresh = [declaration.new_code(authority.random) for _ in range(count)]
+    expires_at = int(authority.clock.now()) + authority.told.invitation_days * 86400
+    rows = [{"hash": hash_of(declaration.normal_code(one)), "expires_at": expires_at} for one in fresh]
+    async with authority.database.transaction() as connection:
+        await connection.execute(insert(store.invitations), rows)
+    return fresh
+
+
+async def join(authority: Authority, body: bytes) -> bytes:
+    """The encoded credential for this encoded UserJoin; the very same request, sent again, gets the very same one.
+
+    Raises Malformed, CodeRefused, Refused or NotMine.
+    """
+    asked = messages.decode(messages.UserJoin, body)
+    invitation = hash_of(declaration.normal_code(asked.invitation))
+    request = hashlib.sha256(body).digest()
+    async with authority.database.transaction() as connection:
+        earlier = await _member(connection, invitation)
+        expires_at = await connection.scalar(
+            select(store.invitations.c.expires_at).where(store.invitations.c.hash == invitation)
+        )
+    if earlier is not None:
+        return _again(earlier, request)
+    now = authority.clock.now()
+    if expires_at is None:
+        raise CodeRefused("there is no such invitation; check it, or ask the authority for another")
+    if expires_at < now:
+        raise CodeRefused("this invitation has expired; ask the authority for another")
+    authority.nonces.check(asked.join.nonce, now)
+    issued = await _issued(authority, asked)
+    try:
+        async with authority.database.transaction() as connection:
+            await connection.execute(
+                insert(store.members).values(
+                    invitation=invitation,
+                    nonce=asked.join.nonce,
+                    public=asked.join.public,
+                    request=request,
+                    issued=issued,
+                )
+            )
+    except IntegrityError:
+        async with authority.database.transaction() as connection:
+            earlier = await _member(connection, invitation)
+        if earlier is not None:
+            return _again(earlier, request)
+        raise Refused("this nonce or public key was used before; join anew, with a new secret key") from None
+    return issued
+
+
+async def _issued(authority: Authority, asked: UserJoin) -> bytes:
+    current = await authority.current()
+    parameters.check_issuer_day(current.trusted.parameters, asked.issuer, today(authority.clock))
+    issued = await asyncio.to_thread(
+        credential.issue,
+        authority.curve,
+        authority.random,
+        keys.read_issuer(authority.folder, keys.issuer_file(asked.issuer)),
+        current.keys.issuer(asked.issuer),
+        asked.join,
+        asked.join.nonce,
+    )
+    return messages.encode(issued)
+
+
+async def _member(connection: AsyncConnection, invitation: bytes) -> Row[Any, Any] | None:
+    members = store.members
+    return (
+        await connection.execute(select(members.c.request, members.c.issued).where(members.c.invitation == invitation))
+    ).one_or_none()
+
+
+def _again(earlier: Row[Any, Any], request: bytes) -> bytes:
+    if earlier.request != request:
+        raise CodeRefused(USED)
+    issued: bytes = earlier.issued
+    return issued

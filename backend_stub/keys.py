@@ -1,0 +1,116 @@
+"""Secret keys: one file each, 0600, in the 0700 folder `keys` of the part that owns them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from protocol.contact import ServerSecret
+from protocol.credential import Credential, IssuerSecret
+from protocol.curve import G1_SIZE, SCALAR_SIZE, Curve, decode_scalar, encode_scalar
+from protocol.declaration import SealSecret, read_seal_secret
+from protocol.errors import Malformed, StorageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOLDER = "keys"
+SEAL_SEED = 96
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter, and its parents."""
+    folder.mkdir(mode=0o700, parents=True)
+
+
+def write(folder: Path, name: str, secret: bytes) -> None:
+    """Write one key of the part in this folder; it is there whole and private, or not at all. Raises StorageError."""
+    target = folder / FOLDER / name
+    fresh = target.with_suffix(".new")
+    try:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secret)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(target)
+    except OSError as error:
+        raise StorageError(
+            f"the key {target} cannot be written ({error.strerror}); make room or mend its folder"
+        ) from None
+
+
+def _read(folder: Path, name: str, size: int) -> bytes:
+    file = folder / FOLDER / name
+    try:
+        secret = file.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"the key {file} cannot be read ({error.strerror}); bring it back from a copy, or make a new backend"
+        ) from None
+    if len(secret) != size:
+        raise StorageError(f"the key {file} has {len(secret)} bytes instead of {size}; bring it back from a copy")
+    return secret
+
+
+def _scalars(folder: Path, name: str, data: bytes) -> list[int]:
+    try:
+        return [decode_scalar(data[at : at + SCALAR_SIZE], "it") for at in range(0, len(data), SCALAR_SIZE)]
+    except Malformed:
+        raise StorageError(f"the key {folder / FOLDER / name} is damaged; bring it back from a copy") from None
+
+
+def issuer_file(number: int) -> str:
+    """The name of the file of a user issuer's key."""
+    return f"issuer-{number}"
+
+
+def write_issuer(folder: Path, name: str, secret: IssuerSecret) -> None:
+    """Write x and y of an issuer."""
+    write(folder, name, encode_scalar(secret.x) + encode_scalar(secret.y))
+
+
+def read_issuer(folder: Path, name: str) -> IssuerSecret:
+    """X and y of an issuer. Raises StorageError."""
+    x, y = _scalars(folder, name, _read(folder, name, 2 * SCALAR_SIZE))
+    return IssuerSecret(x, y)
+
+
+def write_server(folder: Path, secret: ServerSecret) -> None:
+    """Write ys of the server."""
+    write(folder, "server", encode_scalar(secret.y))
+
+
+def read_server(folder: Path) -> ServerSecret:
+    """Ys of the server. Raises StorageError."""
+    return ServerSecret(*_scalars(folder, "server", _read(folder, "server", SCALAR_SIZE)))
+
+
+def write_credential(folder: Path, credential: Credential) -> None:
+    """Write a proxy's credential and its secret key."""
+    write(folder, "credential", encode_scalar(credential.secret) + credential.s1.encode() + credential.s2.encode())
+
+
+def read_credential(folder: Path, curve: Curve) -> Credential:
+    """A proxy's credential. Raises StorageError."""
+    data = _read(folder, "credential", SCALAR_SIZE + 2 * G1_SIZE)
+    (secret,) = _scalars(folder, "credential", data[:SCALAR_SIZE])
+    try:
+        s1 = curve.decode_g1(data[SCALAR_SIZE:-G1_SIZE], "S1")
+        s2 = curve.decode_g1(data[-G1_SIZE:], "S2")
+    except Malformed:
+        raise StorageError(f"the key {folder / FOLDER / 'credential'} is damaged; bring it back from a copy") from None
+    return Credential(secret, s1, s2)
+
+
+def read_signing(folder: Path, name: str) -> Ed25519PrivateKey:
+    """The authority's signing key `chain` or `publication`. Raises StorageError."""
+    return Ed25519PrivateKey.from_private_bytes(_read(folder, name, 32))
+
+
+def read_seal(folder: Path) -> SealSecret:
+    """The authority's key that reports are sealed to. Raises StorageError."""
+    return read_seal_secret(_read(folder, "seal", SEAL_SEED))

@@ -1,0 +1,145 @@
+"""What a part is told by its own folder: settings.toml, typed and checked.
+
+A backend's folder holds one folder a part (authority, server, proxy-NAME); each has all that its part needs, and can
+be moved to a machine of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from backend_stub.clock import ScaledClock
+from protocol.curve import open_curve
+from protocol.errors import Misuse
+from protocol.messages import Name, Url  # noqa: TC001 - msgspec reads the types of fields
+from protocol.timescale import read_timescale
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backend_stub.clock import Clock
+    from protocol.curve import Curve
+
+FILE = "settings.toml"
+DEFAULT_PORT = 8700
+PARAMETERS_DAYS = 30
+ISSUER_DAYS = 90
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=10**8)]
+Days = Annotated[int, Meta(ge=1, le=3660)]
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every part is told.
+
+    host, port: where it listens; clock: SPEED@ANCHOR, a sped-up clock for demonstrations; curve: the maker of curve
+    points (arkworks or py_ecc), empty for the best that is installed.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port
+    clock: str = ""
+    curve: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where it is reached from its own machine."""
+        return local_url(self.host, self.port)
+
+    def open_clock(self) -> Clock:
+        """The clock that these settings ask for. Raises Misuse."""
+        return ScaledClock(read_timescale(self.clock or "1@0"))
+
+    def open_curve(self) -> Curve:
+        """The curve maker that these settings ask for. Raises Misuse."""
+        return open_curve(self.curve or None)
+
+
+class AuthoritySettings(Settings, frozen=True, kw_only=True):
+    """The authority's.
+
+    public_url: where agents reach it; publish_every: s between publications, if there is something to publish;
+    parameters_days: how long parameters are valid; issuer_days: the period of a user issuer key; issuer_overlap: for
+    so many of its last days the next key is in use already; invitation_days: how long an invitation is valid.
+    """
+
+    name: str
+    public_url: Url
+    publish_every: Seconds = 3600.0
+    parameters_days: Days = PARAMETERS_DAYS
+    issuer_days: Days = ISSUER_DAYS
+    issuer_overlap: Days = 14
+    invitation_days: Days = 30
+
+
+class FollowerSettings(Settings, frozen=True, kw_only=True):
+    """Of the parts that follow the authority: its address, the hash of its first parameters, s between two looks."""
+
+    authority: Url
+    genesis: Hash
+    refresh: Seconds = 300.0
+
+
+class ServerSettings(FollowerSettings, frozen=True, kw_only=True):
+    """The server's."""
+
+
+class ProxySettings(FollowerSettings, frozen=True, kw_only=True):
+    """A proxy's.
+
+    pool_wait: real seconds that a submission waits for others to be mixed with; pool_size: how many are enough.
+    """
+
+    name: Name
+    group: Name
+    server: Url
+    pool_wait: Annotated[float, Meta(ge=0, le=60)] = 1.0
+    pool_size: Annotated[int, Meta(ge=1, le=1024)] = 64
+
+
+def local_url(host: str, port: int) -> str:
+    """Where something that listens there is reached."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def read(kind: type[S], folder: Path) -> S:
+    """The settings in a part's folder. Raises Misuse where there are none or they make no sense."""
+    file = folder / FILE
+    try:
+        return msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), kind, strict=False)
+    except OSError as error:
+        raise Misuse(
+            f"{file} cannot be read ({error.strerror}); is this a part's folder? Make one: spot-backend init DIR"
+        ) from None
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise Misuse(f"{file} makes no sense: {error}; mend it") from None
+
+
+def read_part(folder: Path) -> Settings:
+    """The settings of the part that a folder is named for. Raises Misuse."""
+    kinds: dict[str, type[Settings]] = {"authority": AuthoritySettings, "server": ServerSettings}
+    return read(kinds.get(folder.name, ProxySettings), folder)
+
+
+def write(folder: Path, settings: Settings) -> None:
+    """Write a part's settings; JSON's numbers and strings are TOML's."""
+    values = msgspec.to_builtins(settings)
+    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+    (folder / FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def parts(folder: Path) -> list[str]:
+    """The names of the parts in a backend's folder, authority first. Raises Misuse where there is none."""
+    names = sorted(file.parent.name for file in folder.glob(f"*/{FILE}"))
+    if not names:
+        raise Misuse(f"there is no backend in {folder}; make one: spot-backend init {folder}")
+    return names

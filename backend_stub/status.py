@@ -1,0 +1,79 @@
+"""How a backend is doing: numbers, none of which is about one person."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from backend_stub import authority, chains, running, server, settings, store
+from protocol import chain, hashing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import ColumnElement, FromClause
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+CONNECT_SECONDS = 2
+
+
+async def status(folder: Path) -> dict[str, Any]:
+    """What the parts in this folder are doing, by the part's name. Raises SpotError."""
+    found: dict[str, Any] = {}
+    for part in settings.parts(folder):
+        told = settings.read_part(folder / part)
+        found[part] = {"url": told.url, "answers": await _answers(told.host, told.port)}
+    if running.AUTHORITY in found:
+        found[running.AUTHORITY] |= await _authority(folder / running.AUTHORITY)
+    if running.SERVER in found:
+        found[running.SERVER] |= await _server(folder / running.SERVER)
+    return found
+
+
+async def _answers(host: str, port: int) -> bool:
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+        return True
+    return False
+
+
+async def _authority(folder: Path) -> dict[str, Any]:
+    async with authority.opened(folder) as opened, opened.database.transaction() as connection:
+        newest = await chains.newest(connection)
+        genesis = await chains.link(connection, chains.PARAMETERS, 0)
+        proxies = store.proxies.c
+        return {
+            "name": newest.parameters.authority,
+            "public_url": opened.told.public_url,
+            "fingerprint": chain.fingerprint(chain.hash_of(hashing.PARAMETERS, genesis)) if genesis else "",
+            "parameters": newest.head.number,
+            "valid_until": newest.parameters.valid_until,
+            "publications": (await chains.head(connection, chains.PUBLICATIONS)).number + 1,
+            "invitations": await _count(connection, store.invitations),
+            "joined": await _count(connection, store.members),
+            "codes": await _count(connection, store.codes),
+            "codes_spent": await _count(connection, store.codes, store.codes.c.spent_by.is_not(None)),
+            "tokens_waiting": await _count(connection, store.tokens),
+            "proxies": await _count(connection, store.proxies, proxies.removed.is_(False)),
+            "proxies_removed": await _count(connection, store.proxies, proxies.removed),
+        }
+
+
+async def _server(folder: Path) -> dict[str, Any]:
+    sides = store.submissions.c
+    async with store.opened(folder / server.DATABASE, store.server) as database, database.transaction() as connection:
+        crowded = select(sides.ccm).group_by(sides.ccm).having(func.count() > 2).subquery()
+        return {
+            "submissions": await _count(connection, store.submissions),
+            "signed": await _count(connection, store.submissions, sides.signed_day.is_not(None)),
+            "contacts_with_a_third_side": await _count(connection, crowded),
+        }
+
+
+async def _count(connection: AsyncConnection, table: FromClause, *where: ColumnElement[bool]) -> int:
+    return await connection.scalar(select(func.count()).select_from(table).where(*where)) or 0
