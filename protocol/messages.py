@@ -21,8 +21,9 @@ Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Day = Annotated[int, Meta(ge=0, le=10**6)]
 Time = Annotated[int, Meta(ge=0, le=10**11)]
 Count = Annotated[int, Meta(ge=0, le=2**31)]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-Url = Annotated[str, Meta(pattern=r"^https?://[^\s]{1,200}$")]
+# \Z: a dollar sign would also match before a newline at the end.
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+Url = Annotated[str, Meta(pattern=r"^https?://[!-~]{1,200}\Z")]
 
 MEDIA_TYPE = "application/msgpack"
 """Every body but an error's, which is application/problem+json (RFC 9457) with type `urn:spot:<slug>`."""
@@ -269,7 +270,7 @@ class Risk(Message, frozen=True, kw_only=True):
     """
 
     bands: Annotated[tuple[Band, ...], Meta(min_length=1, max_length=16)]
-    infectiousness: Annotated[tuple[float, ...], Meta(min_length=1, max_length=8)]
+    infectiousness: Annotated[tuple[Annotated[float, Meta(ge=0, le=100)], ...], Meta(min_length=1, max_length=8)]
     warn_at: Annotated[float, Meta(gt=0, le=1440)]
     gap: Annotated[float, Meta(gt=0, le=3600)]
 
@@ -342,6 +343,8 @@ class Publication(Message, frozen=True, kw_only=True):
 
 # --- encoding ---
 
+_DETAIL_SIZE = 200  # characters: the library repeats the names of fields it does not know, however long
+
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[type[Message], msgspec.msgpack.Decoder[Any]] = {}
 
@@ -359,8 +362,15 @@ def decode(kind: type[M], data: bytes) -> M:
     try:
         message: M = decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Malformed(f"this is not a {kind.__name__}: {error}; the sender is broken or of another version") from None
+        detail = _printable(str(error)[:_DETAIL_SIZE])
+        text = f"this is not a {kind.__name__}: {detail}; the sender is broken or of another version"
+        raise Malformed(text) from None
     return message
+
+
+def _printable(text: str) -> str:
+    """The text without what could forge lines of a log or steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def pad(data: bytes, size: int) -> bytes:
