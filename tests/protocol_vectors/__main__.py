@@ -7,6 +7,7 @@ import argparse
 from protocol.curve import open_curve
 from tests.protocol_vectors.make_arithmetic import make_credential, make_hashing, make_points
 from tests.protocol_vectors.make_flow import make_chains, make_contact, make_declaration, make_encounter, make_messages
+from tests.protocol_vectors.making import FOLDER
 
 FILES = {
     "hashing": make_hashing,
