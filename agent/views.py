@@ -163,6 +163,8 @@ def sync_text(status: SyncStatus) -> str:
     if status.problem:
         again = f"; next try {time_text(status.refresh_at)}" if status.failures else ""
         return f"{when}; [red]{escape(status.problem)}[/]{again}"
+    if not status.tried:
+        return "not asked yet"
     return f"{when}, keys compared over {status.routes} proxy groups"
 
 

@@ -32,19 +32,19 @@ from agent.service import Service
 from agent.settings import read_settings
 from agent.store import open_store
 from ble.propagation import Wall
-from ble.simulated import Air, Conditions
+from ble.simulated import Air, Conditions, SimulatedRadio
 from protocol.curve import open_curve
 from protocol.encounter import SECONDS_A_DAY, day_of
 from protocol.timescale import Timescale
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 MEETING = 20 * 60.0  # seconds of sped-up time
 START = 9 * 3600.0  # the day's time at which the demonstration begins, seconds
 PATIENCE = 40.0  # real seconds for contacts to be signed, or a warning to arrive
 NAMES = ("A", "B", "C", "D")
-FAR = 1000.0  # metres
+FAR = 10_000.0  # metres
 PLACES = {"A": (0.0, 0.0), "B": (1.0, 0.0), "C": (FAR, 0.0), "D": (0.0, 1.5)}
 WALLS = (Wall((-50.0, 1.0), (50.0, 1.0)),)  # opaque; between D and everybody
 PICTURES = {
@@ -78,9 +78,7 @@ class Stage:
         if not quiet:
             console.print(Text("  $ " + " ".join(shown or words), style="green"))
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            {"spot": "agent.cli", "spot-backend": "backend_stub.cli"}[words[0]],
+            installed(words[0]),
             *words[1:],
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -110,6 +108,11 @@ class Stage:
     async def backend(self, *words: str, quiet: bool = False) -> Any:
         """Run `spot-backend ... --json`."""
         return json.loads(await self.command("spot-backend", *words, "--json", quiet=quiet))
+
+
+def installed(command: str) -> str:
+    """Where a command of this project is, beside the Python that runs this."""
+    return str(Path(sys.executable).with_name(command))
 
 
 async def main() -> None:
@@ -148,7 +151,8 @@ async def play(stage: Stage, stack: contextlib.AsyncExitStack) -> None:
     await stage.spot("A", "status")
 
     stage.step("Their agents run; A and B are a metre apart, D is as near but behind a wall")
-    air, radios = await start_agents(stage, stack)
+    air = Air(stage.clock, Conditions(walls=WALLS, tick=10.0), seed=1)
+    radios = await stack.enter_async_context(agents(stage, air))
     console.print(PICTURES["meet"], style="yellow")
     await wait_for_meeting(stage, "A and B are together")
     stage.step("B leaves and meets C")
@@ -184,11 +188,12 @@ async def start_backend(stage: Stage, stack: contextlib.AsyncExitStack) -> str:
         *("init", folder, "--name", "Demo Hospital", "--port", str(free_ports(4))),
         *("--clock", str(stage.clock.scale)),
         *("--set", "limits.epoch=300", "--set", "limits.delay=120", "--set", "limits.retry_first=120"),
+        *("--publish-every", "60"),
         quiet=True,
     )
     console.print(f"    {made['authority']}  fingerprint {made['fingerprint']}", style="dim")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "backend_stub.cli", "up", folder),
+        *(installed("spot-backend"), "up", folder),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=(stage.folder / "backend.log").open("wb"),
     )
@@ -199,8 +204,8 @@ async def start_backend(stage: Stage, stack: contextlib.AsyncExitStack) -> str:
         await process.wait()
 
     stack.push_async_callback(stop)
-    for port in range(4):
-        await until("the backend", functools.partial(listening, made["authority"], port))
+    for offset in range(4):
+        await until("the backend", functools.partial(listening, made["authority"], offset))
     return str(made["authority"])
 
 
@@ -228,21 +233,22 @@ async def listening(url: str, offset: int) -> bool:
     return True
 
 
-async def start_agents(stage: Stage, stack: contextlib.AsyncExitStack) -> tuple[Air, dict[str, Any]]:
-    """Run the four agents in this process, each on its own data folder."""
-    air = Air(stage.clock, Conditions(walls=WALLS, tick=10.0), seed=1)
-    group = await stack.enter_async_context(asyncio.TaskGroup())
-    radios = {}
-    for name, place in PLACES.items():
-        radios[name] = air.radio(name, place)
-        folder = Path(stage.data(name))
-        store = open_store(folder, "file")
-        stack.callback(store.close)
-        settings = read_settings(folder)
-        service = Service(store, radios[name], open_curve(settings.curve or None), random.SystemRandom(), stage.clock)
-        task = group.create_task(service.run())
-        stack.callback(task.cancel)
-    return air, radios
+@contextlib.asynccontextmanager
+async def agents(stage: Stage, air: Air) -> AsyncIterator[dict[str, SimulatedRadio]]:
+    """The four agents at work in this process, each on its own data folder; gives their radios."""
+    radios = {name: air.radio(name, place) for name, place in PLACES.items()}
+    with contextlib.ExitStack() as stores:
+        services = []
+        for name, radio in radios.items():
+            folder = Path(stage.data(name))
+            store = stores.enter_context(contextlib.closing(open_store(folder, "file")))
+            curve = open_curve(read_settings(folder).curve or None)
+            services.append(Service(store, radio, curve, random.SystemRandom(), stage.clock))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(service.run()) for service in services]
+            yield radios
+            for task in tasks:
+                task.cancel()
 
 
 async def wait_for_meeting(stage: Stage, text: str) -> None:
