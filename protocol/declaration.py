@@ -129,7 +129,11 @@ def _read_seal_key(public: bytes) -> hpke.MLKEM768X25519PublicKey:
             X25519PublicKey.from_public_bytes(public[_MLKEM_PUBLIC:]),
         )
     except ValueError:
-        raise Malformed("the authority's sealing key is not one; sync the parameters again") from None
+        raise _no_seal_key() from None
+
+
+def _no_seal_key() -> Malformed:
+    return Malformed("the authority's sealing key is not one; sync the parameters again")
 
 
 def _info(seal_key: bytes, parameters: bytes) -> bytes:
@@ -139,13 +143,16 @@ def _info(seal_key: bytes, parameters: bytes) -> bytes:
 def seal(report: Report, seal_key: bytes, parameters: bytes) -> SealedReport:
     """Pad the report to its size class and seal it; `parameters`: the hash of their link.
 
-    Raises Refused where it is larger than the largest class.
+    Raises Refused where it is larger than the largest class, Malformed where the key is none.
     """
     data = messages.encode(report)
     for size in messages.REPORT_CLASSES:
         if len(data) + 4 <= size:
             padded = messages.pad(data, size)
-            sealed = _SUITE.encrypt(padded, _read_seal_key(seal_key), info=_info(seal_key, parameters))
+            try:
+                sealed = _SUITE.encrypt(padded, _read_seal_key(seal_key), info=_info(seal_key, parameters))
+            except ValueError:  # X25519 with a point of low order
+                raise _no_seal_key() from None
             return messages.SealedReport(parameters=parameters, sealed=sealed)
     raise Refused("these are too many contacts for one report; declare fewer days")
 

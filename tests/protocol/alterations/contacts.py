@@ -1,0 +1,181 @@
+"""Alterations of submissions, partial signatures and contact records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace as altered
+
+from protocol import contact, credential, encounter
+from protocol.errors import Malformed, NotMine, Refused
+from protocol.messages import ContactRecord, Partial, Submission
+from tests.protocol.alterations import alteration, refused
+from tests.support import DAY, OTHER_ISSUER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support import Contact, World
+
+NO_CREDENTIAL = "proof of a valid credential does not hold"
+WRONG_PARTIAL = "partial signature is wrong"
+NOT_SIGNED = "not signed as it must be"
+ANOTHERS = "another contact's record"
+
+
+# --- submissions: what proxy and server check ---
+
+
+def _take(world: World, submission: Submission) -> None:
+    issuer = world.keys.issuer(submission.issuer)
+    statement = contact.submission_statement(world.curve, issuer, submission.ccm, submission.day)
+    credential.verify(world.curve, world.random, statement, submission.show)
+
+
+def _submission(**change: Callable[[World], object]) -> Callable[[World], None]:
+    return lambda world: _take(
+        world,
+        altered(world.contacts[0].submission, **{field: value(world) for field, value in change.items()}),
+    )
+
+
+for _field, _error, _text, _name, _value in (
+    ("issuer", NotMine, "no longer in use", "unknown", lambda world: 99),
+    ("issuer", Refused, NO_CREDENTIAL, "of another period", lambda world: OTHER_ISSUER),
+    ("ccm", Refused, NO_CREDENTIAL, "of another contact", lambda world: world.contacts[1].submission.ccm),
+    ("day", Refused, NO_CREDENTIAL, "later", lambda world: DAY + 1),
+    ("day", Refused, NO_CREDENTIAL, "earlier", lambda world: DAY - 1),
+    ("show", Refused, NO_CREDENTIAL, "of another contact", lambda world: world.contacts[1].submission.show),
+    ("show", Refused, NO_CREDENTIAL, "of a proxy", lambda world: _shown_by_a_proxy(world)),
+):
+    alteration(Submission, _field, _error, _text, _name, _submission(**{_field: _value}))
+
+
+def _shown_by_a_proxy(world: World) -> object:
+    one, own = world.contacts[0].submission, world.proxies["north"].credential
+    return contact.submit(world.curve, world.random, own, world.groups["north"].key, one.issuer, one.ccm, one.day).show
+
+
+@refused(Submission, "show", Malformed, "exactly one nullifier")
+def nullifier_missing(world: World) -> None:
+    submission = world.contacts[0].submission
+    contact.nullifier_of(altered(submission, show=altered(submission.show, nullifiers=())))
+
+
+# --- partial signatures: what a proxy checks of the server's answer ---
+
+
+def _check_partial(world: World, partial: Partial) -> None:
+    server = world.keys.signers.server
+    contact.check_partial(world.curve, world.random, server, world.contacts[0].submission, partial)
+
+
+@refused(Partial, "day", Refused, WRONG_PARTIAL)
+def day_before_without_a_signature_for_it(world: World) -> None:
+    _check_partial(world, altered(world.contacts[0].partial, day=DAY - 1))
+
+
+def _signed_for(day: int) -> Callable[[World], None]:
+    def attempt(world: World) -> None:
+        one = world.contacts[0].submission
+        nullifier = contact.nullifier_of(one)
+        signature = contact.sign_partially(world.curve, world.server, one.ccm, day, nullifier)
+        _check_partial(world, Partial(day=day, signature=signature))
+
+    return attempt
+
+
+for _day in (DAY - 2, DAY + 1):
+    alteration(Partial, "day", Refused, "signed for another day", f"{_day - DAY:+}, well signed", _signed_for(_day))
+
+
+@refused(Partial, "signature", Refused, WRONG_PARTIAL)
+def signature_for_another_contact(world: World) -> None:
+    _check_partial(world, world.contacts[1].partial)
+
+
+@refused(Partial, "signature", Refused, WRONG_PARTIAL)
+def signature_for_the_other_side(world: World) -> None:
+    _check_partial(world, world.others[0].partial)
+
+
+@refused(Partial, "signature", Refused, WRONG_PARTIAL)
+def signature_of_another_server(world: World) -> None:
+    secret, _ = contact.new_server_key(world.curve, world.random)
+    one = world.contacts[0].submission
+    signature = contact.sign_partially(world.curve, secret, one.ccm, DAY, contact.nullifier_of(one))
+    _check_partial(world, Partial(day=DAY, signature=signature))
+
+
+# --- contact records: what an agent checks of a proxy's answer ---
+
+
+def _check_record(world: World, record: ContactRecord) -> None:
+    keys = world.keys.signers
+    contact.check_record(world.curve, world.random, keys, world.contacts[0].submission, record)
+
+
+def _record(**change: Callable[[World], object]) -> Callable[[World], None]:
+    return lambda world: _check_record(
+        world, altered(world.contacts[0].record, **{field: value(world) for field, value in change.items()})
+    )
+
+
+def _second(field: str) -> Callable[[World], object]:
+    return lambda world: getattr(world.contacts[1].record, field)
+
+
+for _field, _text, _name, _value in (
+    ("ccm", ANOTHERS, "of another contact", _second("ccm")),
+    ("nullifier", ANOTHERS, "of another contact", _second("nullifier")),
+    ("nullifier", ANOTHERS, "of the other side", lambda world: world.others[0].record.nullifier),
+    ("day", "answered for another day", "later", lambda world: DAY + 1),
+    ("day", "answered for another day", "two days earlier", lambda world: DAY - 2),
+    ("day", NOT_SIGNED, "a day earlier", lambda world: DAY - 1),
+    ("partial", NOT_SIGNED, "of another contact", _second("partial")),
+    ("group", NOT_SIGNED, "another", lambda world: "south"),
+    ("group", "not among the authority's", "unknown", lambda world: "nowhere"),
+    ("proof", NOT_SIGNED, "of another contact", _second("proof")),
+    ("proof", NOT_SIGNED, "of the other side", lambda world: world.others[0].record.proof),
+):
+    alteration(ContactRecord, _field, Refused, _text, _name, _record(**{_field: _value}))
+
+
+def signed_by_the_proxy(world: World, one: Contact, partial: Partial, group: str = "north") -> ContactRecord:
+    """The record that a dishonest proxy makes of any partial signature whatever."""
+    own = world.proxies[group].credential
+    return contact.extend(world.random, own, group, world.groups[group].key, one.submission, partial)
+
+
+@refused(ContactRecord, "day", Refused, NOT_SIGNED)
+def day_altered_and_signed_by_the_proxy(world: World) -> None:
+    partial = altered(world.contacts[0].partial, day=DAY - 1)
+    _check_record(world, signed_by_the_proxy(world, world.contacts[0], partial))
+
+
+@refused(ContactRecord, "partial", Refused, NOT_SIGNED)
+def partial_altered_and_signed_by_the_proxy(world: World) -> None:
+    """A lone side: the proxy would make a contact without the server."""
+    _check_record(world, signed_by_the_proxy(world, world.contacts[0], world.contacts[1].partial))
+
+
+@refused(ContactRecord, "proof", Refused, NOT_SIGNED)
+def proof_of_the_other_group(world: World) -> None:
+    """A proxy of one group signs in the name of another."""
+    one = world.contacts[0]
+    record = signed_by_the_proxy(world, one, one.partial, "south")
+    _check_record(world, altered(record, group="north"))
+
+
+@refused(ContactRecord, "ccm", Refused, ANOTHERS)
+def whole_record_of_another_contact(world: World) -> None:
+    _check_record(world, world.contacts[1].record)
+
+
+@refused(ContactRecord, "ccm", Refused, NOT_SIGNED)
+def ccm_swapped_in_submission_and_record(world: World) -> None:
+    """Even an agent that forgot what it asked for would see that PS is for another CCM."""
+    ccm = encounter.ccm_of(world.secrets[2])
+    one = world.contacts[0]
+    record, submission = altered(one.record, ccm=ccm), altered(one.submission, ccm=ccm)
+    contact.check_record(world.curve, world.random, world.keys.signers, submission, record)
