@@ -40,6 +40,7 @@ bluetoothd=/usr/libexec/bluetooth/bluetoothd
 [ -x $bluetoothd ] || bluetoothd=/usr/lib/bluetooth/bluetoothd
 # shellcheck disable=SC2086 # options are words
 $bluetoothd -n $(cat "$share/bluetoothd.options") >"$share/bluetoothd.log" 2>&1 3>&- &
+daemon=$!
 
 adapter() {
     dbus-send --system --print-reply --dest=org.bluez /org/bluez/hci0 org.freedesktop.DBus.Properties.GetAll \
@@ -49,7 +50,7 @@ tries=0
 until adapter org.bluez.LEAdvertisingManager1 | grep -q SupportedInstances &&
     adapter org.bluez.Adapter1 | grep -A1 '"Powered"' | grep -q true; do
     tries=$((tries + 1))
-    [ $tries -lt 200 ] || off "BlueZ does not serve the adapter: $(cat "$share/bluetoothd.log")"
+    [ $tries -lt 200 ] && kill -0 $daemon || off "BlueZ does not serve the adapter: $(cat "$share/bluetoothd.log")"
     sleep 0.1
 done
 
