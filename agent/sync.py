@@ -152,6 +152,9 @@ class Sync:
     async def _follow_chains(self, progress: Progress) -> int:
         """Follow both chains over proxies of two groups; returns over how many it worked."""
         routes = await self._routes()
+        for _, heads in routes:
+            self._compare_known(account.CHAIN, heads.parameters)
+            self._compare_known(PUBLICATIONS, heads.publications)
         for proxy, heads in routes:
             await self._follow_parameters(proxy, heads.parameters)
             await self._follow_publications(proxy, heads.publications, progress)
@@ -179,6 +182,15 @@ class Sync:
         if not found:
             raise last
         return found
+
+    def _compare_known(self, name: str, head: Head) -> None:
+        """A head that is not ahead must be a link that was followed."""
+        known = self._store.link(name, head.number)
+        if known is not None and known != head.hash:
+            raise KeyChanged(
+                "the authority's keys or publications are not those that this device followed: it was set up anew, "
+                "or somebody stands in for it; ask it, and join again only if it says so"
+            )
 
     def _compare(self, name: str, head: Head) -> None:
         known = self._store.link(name, head.number)
