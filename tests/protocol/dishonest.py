@@ -42,6 +42,7 @@ class Recipe:
     nullifiers: tuple[G1, ...] | None = None
     k: G1 | None = None
     commitments: tuple[G1, ...] | None = None
+    nonce: int | None = None
     answer_more: int = 0
 
 
@@ -54,7 +55,7 @@ def honest_recipe(world: World, secret: int, s1: G1, s2: G1) -> Recipe:
 
 def prove(world: World, statement: Statement, recipe: Recipe) -> messages.Show:
     """The show of this recipe, its challenge computed as the verifier will."""
-    nonce = randomness.scalar(world.random)
+    nonce = recipe.nonce or randomness.scalar(world.random)
     first = (recipe.a.encode(), recipe.b.encode(), recipe.d.encode())
     k = (recipe.k or nonce * recipe.a).encode()
     nullifiers = recipe.nullifiers or tuple(recipe.secret * base for base in statement.bases)
