@@ -158,6 +158,7 @@ def record_claims(curve: Curve, keys: SignerKeys, record: messages.ContactRecord
     """What must hold for a contact record: its PS, and its π (*Sig_Verify*). Raises Malformed or Refused."""
     group = keys.group(record.group)
     statement = extension_statement(record.group, group, record.ccm, record.day, record.nullifier, record.partial)
+    curve.decode_g1(record.nullifier, "the record's nullifier")  # PS covers its bytes, whatever they are
     return (
         partial_claim(curve, keys.server, record.ccm, record.day, record.nullifier, record.partial),
         credential.show_claim(curve, statement, record.proof),
