@@ -6,7 +6,10 @@ import argparse
 
 from protocol.curve import open_curve
 from tests.protocol_vectors.make_arithmetic import make_credential, make_hashing, make_points
-from tests.protocol_vectors.make_flow import make_chains, make_contact, make_declaration, make_encounter, make_messages
+from tests.protocol_vectors.make_chains import make_chains
+from tests.protocol_vectors.make_contact import make_contact, make_encounter
+from tests.protocol_vectors.make_declaration import make_declaration
+from tests.protocol_vectors.make_messages import make_messages
 from tests.protocol_vectors.making import FOLDER
 
 FILES = {

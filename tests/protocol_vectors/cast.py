@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from protocol import credential, messages, randomness
 from protocol.credential import Holder, IssuerSecret
@@ -96,3 +98,13 @@ class Cast:
         self.ada, self.ben = Member(self.users, "Ada"), Member(self.users, "Ben")
         self.proxy, self.other_proxy = Member(self.north, "proxy 1"), Member(self.north, "proxy 2")
         self.server = chosen("server", "server_secret")
+
+
+def replaced(message: Any, **fields: Any) -> Any:
+    """The message with these fields."""
+    return msgspec.structs.replace(message, **fields)
+
+
+def as_hex(message: messages.Message) -> str:
+    """The message as vectors give it."""
+    return messages.encode(message).hex()

@@ -8,6 +8,7 @@ import hmac
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from protocol.credential import IssuerKey
     from protocol.curve import G1, G2, Curve
+
+HPKE_SUITE = b"HPKE" + bytes.fromhex("647a 0001 0003")  # X-Wing, HKDF-SHA256, ChaCha20-Poly1305
+XWING_LABEL = rb"\.//^" + b"\\"
 
 # --- encounter ---
 
@@ -250,15 +254,37 @@ def make_checked_report(curve: Curve, given: Values) -> Values:
     return {"reasons": [int(reason) for reason in reasons]}
 
 
+def _labeled_extract(salt: bytes, label: bytes, material: bytes) -> bytes:
+    return hmac.digest(salt or bytes(32), b"HPKE-v1" + HPKE_SUITE + label + material, "sha256")
+
+
+def _labeled_expand(secret: bytes, label: bytes, context: bytes, size: int) -> bytes:
+    information = size.to_bytes(2, "big") + b"HPKE-v1" + HPKE_SUITE + label + context + b"\1"
+    return hmac.digest(secret, information, "sha256")[:size]
+
+
 def make_opened_report(_: Curve, given: Values) -> Values:
-    """A sealed report, opened."""
-    secret = declaration.read_seal_secret(bytes.fromhex(given["seed"]))
+    """A sealed report, opened: HPKE by RFC 9180 in base mode, its KEM is X-Wing."""
+    seed = bytes.fromhex(given["seed"])
+    secret = declaration.read_seal_secret(seed)
     sealed = messages.decode(messages.SealedReport, bytes.fromhex(given["sealed"]))
     report = declaration.unseal(secret, sealed)
     info = joined([b"SPOT-V1-REPORT", secret.public, sealed.parameters])
+    lattice, curve = MLKEM768PrivateKey.from_seed_bytes(seed[:64]), X25519PrivateKey.from_private_bytes(seed[64:])
+    first, second, ciphertext = sealed.sealed[:1088], sealed.sealed[1088:1120], sealed.sealed[1120:]
+    shared = lattice.decapsulate(first) + curve.exchange(X25519PublicKey.from_public_bytes(second))
+    combined = hashlib.sha3_256(shared + second + curve.public_key().public_bytes_raw() + XWING_LABEL).digest()
+    context = b"\0" + _labeled_extract(b"", b"psk_id_hash", b"") + _labeled_extract(b"", b"info_hash", info)
+    schedule = _labeled_extract(combined, b"secret", b"")
+    key, nonce = (_labeled_expand(schedule, *what) for what in ((b"key", context, 32), (b"base_nonce", context, 12)))
+    padded = ChaCha20Poly1305(key).decrypt(nonce, ciphertext, b"")
+    assert messages.unpad(padded) == messages.encode(report)
     return {
         "public": secret.public.hex(),
         "info": info.hex(),
+        "shared_secret": combined.hex(),
+        "key": key.hex(),
+        "nonce": nonce.hex(),
         "report": messages.encode(report).hex(),
         "receipt_size": declaration.receipt_size(sealed),
     }

@@ -1,0 +1,64 @@
+"""Contacts between the cast: from encounter to signed record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from protocol import contact, encounter, messages
+from tests.protocol_vectors.making import stream
+from tests.protocol_vectors.plain import read_scalar
+
+if TYPE_CHECKING:
+    from tests.protocol_vectors.cast import Cast, Member
+    from tests.protocol_vectors.plain import Values
+
+DAY = 20_000
+NUMBER = 1  # of the issuer of users
+
+
+@dataclass
+class Contacts:
+    """Some contacts of Ada's and one of Ben's, all signed."""
+
+    cast: Cast
+
+    @cached_property
+    def server_key(self) -> str:
+        """Ys."""
+        secret = contact.ServerSecret(read_scalar(self.cast.server["server_secret"]))
+        return (secret.y * self.cast.curve.g2).encode().hex()
+
+    def secret(self, name: str) -> bytes:
+        """E of this encounter."""
+        return stream(f"encounter {name}")(32)
+
+    def submission(self, member: Member, name: str, day: int = DAY) -> messages.Submission:
+        """The member's submission."""
+        ccm, random = encounter.ccm_of(self.secret(name)), stream(f"submission {member.name} {name}")
+        return contact.submit(self.cast.curve, random, member.own, member.issuer.key, NUMBER, ccm, day)
+
+    def partial(self, submission: messages.Submission, day: int = DAY) -> messages.Partial:
+        """The server's answer."""
+        secret = contact.ServerSecret(read_scalar(self.cast.server["server_secret"]))
+        nullifier = contact.nullifier_of(submission)
+        signature = contact.sign_partially(self.cast.curve, secret, submission.ccm, day, nullifier)
+        return messages.Partial(day=day, signature=signature)
+
+    def record(self, member: Member, name: str, proxy: Member | None = None) -> messages.ContactRecord:
+        """The finished record."""
+        submission = self.submission(member, name)
+        signer = proxy or self.cast.proxy
+        random = stream(f"record {member.name} {name} {signer.name}")
+        key = self.cast.north.key
+        return contact.extend(random, signer.own, "north", key, submission, self.partial(submission))
+
+    def declared(self, record: messages.ContactRecord, name: str, role: int = 0) -> Values:
+        """A contact of a report, as vectors give it."""
+        return {"record": messages.encode(record).hex(), "secret": self.secret(name).hex(), "role": role}
+
+    @property
+    def keys(self) -> Values:
+        """Whose signatures count."""
+        return {"server_key": self.server_key, "groups": {"north": self.cast.north.key.encoded.hex()}}
