@@ -7,14 +7,14 @@ import logging
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select
 
 from backend_stub import keys, store
 from backend_stub.clock import today
 from protocol import chain, credential, hashing, messages, parameters, publication
 from protocol.credential import Holder
 from protocol.encounter import SECONDS_A_DAY
-from protocol.errors import Misuse, StorageError
+from protocol.errors import StorageError
 from protocol.messages import Head, Link, UserIssuer
 from protocol.parameters import Trusted
 from protocol.publication import PublishedToken
@@ -76,43 +76,24 @@ async def knows(connection: AsyncConnection, name: bytes, now: float) -> bool:
     return body is not None and messages.decode(messages.Parameters, body).valid_until >= now
 
 
-async def change(authority: Authority, changed: Callable[[Parameters], Parameters]) -> Trusted:
+async def change(
+    authority: Authority, connection: AsyncConnection, changed: Callable[[Parameters], Parameters]
+) -> Trusted:
     """Append parameters that differ from the newest by this change. Raises Malformed where they make no sense."""
-    async with authority.database.transaction() as connection:
-        before = await newest(connection)
-        now = int(authority.clock.now())
-        fresh = msgspec.structs.replace(
-            changed(before.parameters),
-            number=before.head.number + 1,
-            previous=before.head.hash,
-            issued_at=now,
-            valid_until=now + authority.told.parameters_days * SECONDS_A_DAY,
-        )
-        signed = parameters.sign(authority.chain_key, fresh)
-        after = parameters.advance(before, signed)
-        await append(connection, PARAMETERS, after.head, signed)
-    log.info("parameters number %d are out", after.head.number)
+    before = await newest(connection)
+    now = int(authority.clock.now())
+    fresh = msgspec.structs.replace(
+        changed(before.parameters),
+        number=before.head.number + 1,
+        previous=before.head.hash,
+        issued_at=now,
+        valid_until=now + authority.told.parameters_days * SECONDS_A_DAY,
+    )
+    signed = parameters.sign(authority.chain_key, fresh)
+    after = parameters.advance(before, signed)
+    await append(connection, PARAMETERS, after.head, signed)
+    log.info("parameters number %d are made", after.head.number)
     return after
-
-
-async def remove_proxy(authority: Authority, name: str) -> Trusted:
-    """Remove a proxy: what it signs is refused from now on, and the next parameters are without it. Raises Misuse."""
-    proxies = store.proxies
-    async with authority.database.transaction() as connection:
-        url = await connection.scalar(select(proxies.c.url).where(proxies.c.name == name, proxies.c.removed.is_(False)))
-        if url is None:
-            names = await connection.scalars(select(proxies.c.name).where(proxies.c.removed.is_(False)))
-            raise Misuse(f"there is no proxy {name!r}; there are {', '.join(sorted(names))}")
-        await connection.execute(update(proxies).where(proxies.c.name == name).values(removed=True))
-
-    def without(before: Parameters) -> Parameters:
-        groups = tuple(
-            msgspec.structs.replace(group, proxies=tuple(one for one in group.proxies if one != url))
-            for group in before.groups
-        )
-        return msgspec.structs.replace(before, groups=groups)
-
-    return await change(authority, without)
 
 
 async def renew(authority: Authority) -> None:
@@ -130,7 +111,8 @@ async def renew(authority: Authority) -> None:
     if fresh or authority.clock.now() > before.valid_until - half:
         # A key that is over is still needed for the contacts made in its time.
         kept = tuple(one for one in before.issuers if one.until_day + before.limits.retention_days >= day)
-        await change(authority, lambda now: msgspec.structs.replace(now, issuers=kept + fresh))
+        async with authority.database.transaction() as connection:
+            await change(authority, connection, lambda now: msgspec.structs.replace(now, issuers=kept + fresh))
 
 
 async def new_issuer(authority: Authority, number: int, from_day: int) -> UserIssuer:
@@ -164,5 +146,5 @@ async def publish(authority: Authority) -> int:
         after = Head(number=batch.number, hash=chain.hash_of(hashing.PUBLICATION, signed))
         await append(connection, PUBLICATIONS, after, signed)
         await connection.execute(delete(waiting))
-    log.info("publication number %d is out", after.number)
+    log.info("publication number %d is made", after.number)
     return len(rows)

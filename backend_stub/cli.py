@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 import typer
 
-from backend_stub import authority, chains, founding, join, proxy, report, running, server, settings, status
+from backend_stub import authority, chains, founding, groups, join, proxy, report, running, server, settings, status
 from backend_stub.clock import today
 from backend_stub.founding import Plan, Policy
 from protocol.encounter import SECONDS_A_DAY
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 EXAMPLES = """
 A small, honest SPOT backend: a health authority with its group managers, a server, and proxies.
 
+\b
   spot-backend init demo            make one in the folder demo
   spot-backend up demo              run all its parts until Ctrl-C
   spot-backend invite demo          an invitation for one person to join
   spot-backend code demo --onset 2026-11-20
                                     a report code for one diagnosed person
+  spot-backend status demo          which parts answer, and how much there is
 """
 
 app = typer.Typer(
@@ -239,14 +241,15 @@ def set_parameters(
     changes = _assignments(assignments)
 
     async def work(opened: Authority) -> int:
-        after = await chains.change(opened, lambda before: founding.with_changes(before, changes))
+        async with opened.database.transaction() as connection:
+            after = await chains.change(opened, connection, lambda before: founding.with_changes(before, changes))
         return after.head.number
 
     number = _with_authority(folder, work)
     if as_json:
         _say_json({"parameters": number})
     else:
-        typer.echo(f"parameters number {number} are out")
+        typer.echo(f"parameters number {number} are made")
 
 
 @proxy_app.command("remove")
@@ -259,13 +262,13 @@ def remove_proxy(
     """
 
     async def work(opened: Authority) -> int:
-        return (await chains.remove_proxy(opened, name)).head.number
+        return (await groups.remove(opened, name)).head.number
 
     number = _with_authority(folder, work)
     if as_json:
         _say_json({"removed": name, "parameters": number})
     else:
-        typer.echo(f"{name} is removed; parameters number {number} are out")
+        typer.echo(f"{name} is removed; parameters number {number} are made")
 
 
 # --- what the commands share ---

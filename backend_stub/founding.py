@@ -16,6 +16,7 @@ from sqlalchemy import insert
 from backend_stub import chains, keys, settings, store
 from backend_stub.authority import DATABASE, FOLDER
 from backend_stub.clock import ScaledClock, today
+from backend_stub.groups import admit, new_group, proxy_folder
 from backend_stub.settings import AuthoritySettings, ProxySettings, ServerSettings
 from protocol import chain, contact, credential, messages, parameters
 from protocol.credential import Holder
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backend_stub.clock import Clock
-    from protocol.credential import IssuerKey, IssuerSecret
     from protocol.curve import Curve
     from protocol.randomness import Random
 
@@ -137,11 +137,6 @@ class Founded:
     proxies: dict[str, str]
 
 
-def proxy_folder(name: str) -> str:
-    """The folder of the proxy of this name."""
-    return f"proxy-{name}"
-
-
 async def found(folder: Path, plan: Plan, random: Random = secrets.token_bytes, clock: Clock | None = None) -> Founded:
     """Make a backend in this folder, whole or not at all. Raises Misuse where there is something already."""
     if not 1 <= plan.groups <= 64 or not 1 <= plan.proxies_per_group <= 64:
@@ -153,6 +148,7 @@ async def found(folder: Path, plan: Plan, random: Random = secrets.token_bytes, 
 @contextmanager
 def _in_place(folder: Path) -> Iterator[Path]:
     """A private folder to build in, which becomes `folder` if all goes well and vanishes if not."""
+    folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Misuse(f"{folder} exists and is not empty; choose another folder, or run what is there: spot-backend up")
     building = folder.with_name(f".{folder.name}.new")
@@ -161,20 +157,14 @@ def _in_place(folder: Path) -> Iterator[Path]:
         keys.make_private(building)
         yield building
         if folder.exists():
-            folder.rmdir()
-        building.rename(folder)
+            for part in building.iterdir():
+                part.rename(folder / part.name)
+        else:
+            building.rename(folder)
     except OSError as error:
         raise StorageError(f"{folder} cannot be made ({error.strerror}); choose another folder, or make room") from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    name: str
-    secret: IssuerSecret
-    public: messages.IssuerPublic
-    key: IssuerKey
 
 
 class _Founding:
@@ -190,13 +180,18 @@ class _Founding:
         """Make every part's folder."""
         plan = self._plan
         clock = clock or ScaledClock(read_timescale(plan.clock or "1@0"))
-        groups = [self._new_group(f"group-{number}") for number in range(1, plan.groups + 1)]
+        groups = [new_group(self._curve, self._random, f"group-{number}") for number in range(1, plan.groups + 1)]
         homes = {f"{group.name}-{number + 1}": group for group in groups for number in range(plan.proxies_per_group)}
         names = (FOLDER, "server", *homes)
         ports = dict(zip(names, _ports(plan, len(names)), strict=True))
         public = {name: self._public_url(name, ports[name]) for name in names}
         for part in (FOLDER, "server", *map(proxy_folder, homes)):
             keys.make_private(self._folder / part)
+        shared: dict[str, Any] = {"host": plan.host, "clock": plan.clock, "curve": plan.curve}
+        authority = AuthoritySettings(
+            port=ports[FOLDER], name=plan.name, public_url=public[FOLDER], publish_every=plan.publish_every, **shared
+        )
+        settings.write(self._folder / FOLDER, authority)
         places = tuple(
             ProxyGroup(
                 name=group.name,
@@ -208,12 +203,7 @@ class _Founding:
         genesis = self._genesis(clock, places)
         head = parameters.begin(genesis).head
         local = {name: settings.local_url(plan.host, ports[name]) for name in names}
-        shared: dict[str, Any] = {"host": plan.host, "clock": plan.clock, "curve": plan.curve}
         follower = shared | {"authority": local[FOLDER], "genesis": head.hash.hex()}
-        authority = AuthoritySettings(
-            port=ports[FOLDER], name=plan.name, public_url=public[FOLDER], publish_every=plan.publish_every, **shared
-        )
-        settings.write(self._folder / FOLDER, authority)
         settings.write(self._folder / "server", ServerSettings(port=ports["server"], **follower))
         for name, group in homes.items():
             own: dict[str, Any] = {
@@ -223,7 +213,12 @@ class _Founding:
                 "pool_wait": plan.pool_wait,
             }
             settings.write(self._folder / proxy_folder(name), ProxySettings(port=ports[name], **own, **follower))
-        members = [self._admit(name, group, public[name]) for name, group in homes.items()]
+        members = [
+            admit(self._curve, self._random, group, self._folder / proxy_folder(name), name, public[name])
+            for name, group in homes.items()
+        ]
+        for group in groups:
+            keys.write_issuer(self._folder / FOLDER, group.name, group.secret)
         async with (
             store.opened(self._folder / FOLDER / DATABASE, store.authority) as database,
             database.transaction() as connection,
@@ -232,27 +227,6 @@ class _Founding:
             await connection.execute(insert(store.proxies), members)
         proxies = {name: public[name] for name in homes}
         return Founded(public[FOLDER], chain.fingerprint(head.hash), local["server"], proxies)
-
-    def _new_group(self, name: str) -> _Group:
-        """*Setup_ProxyGr*."""
-        secret, public = credential.new_issuer(self._curve, self._random, Holder.PROXY)
-        return _Group(name, secret, public, credential.read_issuer(self._curve, Holder.PROXY, public))
-
-    def _admit(self, name: str, group: _Group, url: str) -> dict[str, Any]:
-        """*Join_ProxyGr*: the proxy's credential into its folder; what its group manager keeps of it is returned."""
-        secret, nonce = credential.new_secret(self._random), self._random(32)
-        request = credential.join(self._curve, self._random, secret, group.key, nonce)
-        issued = credential.issue(self._curve, self._random, group.secret, group.key, request, nonce)
-        own = credential.accept(self._curve, secret, group.key, issued)
-        keys.write_credential(self._folder / proxy_folder(name), own)
-        return {
-            "name": name,
-            "group": group.name,
-            "url": url,
-            "public": request.public,
-            "opening": request.opening,
-            "removed": False,
-        }
 
     def _genesis(self, clock: Clock, groups: tuple[ProxyGroup, ...]) -> Link:
         """The first parameters; all secret keys that belong to them go to their folders. Raises Misuse."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 10  # different reports for one code
-PACE = 0.06 / messages.REPORT_CLASSES[0]  # real seconds a byte: more than checking so many contacts takes
+PACE = 0.1 / messages.REPORT_CLASSES[0]  # real seconds a byte: more than checking so many contacts takes
 REFERENCE_BYTES = 5
 
 AGAIN = "ask the authority for another code"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiohttp import web as http
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from backend_stub import keys, settings, store, web
 from backend_stub.checking import check_submissions
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 DATABASE = "server.db"
 BODY_LIMIT = 1 << 20
-CLEAN_EVERY = 3600.0  # s
+CLEAN_EVERY = 600.0  # s
 REFUSAL_LENGTH = 300  # characters
 
 
@@ -157,7 +157,7 @@ class Server:
             await connection.execute(delete(store.submissions).where(store.submissions.c.day < oldest))
 
     async def clean_for_ever(self) -> None:
-        """Clean every hour."""
+        """Clean now and then."""
         while True:
             await self._clock.sleep(CLEAN_EVERY)
             try:
@@ -176,16 +176,21 @@ async def _read(connection: AsyncConnection, ccms: set[bytes]) -> dict[bytes, Ma
 
 async def _write(connection: AsyncConnection, matches: dict[bytes, Matches]) -> None:
     table = store.submissions
-    for ccm, match in matches.items():
-        for nullifier in match.fresh | match.fixed:
-            side = match.sides[nullifier]
-            values = {"day": side.day, "signed_day": side.signed_day}
-            if nullifier in match.fresh:
-                await connection.execute(insert(table).values(ccm=ccm, nullifier=nullifier, **values))
-            else:
-                await connection.execute(
-                    update(table).where(table.c.ccm == ccm, table.c.nullifier == nullifier).values(values)
-                )
+    fresh = [
+        {"ccm": ccm, "nullifier": name, "day": match.sides[name].day, "signed_day": match.sides[name].signed_day}
+        for ccm, match in matches.items()
+        for name in match.fresh
+    ]
+    fixed = [
+        {"of_ccm": ccm, "of_nullifier": name, "signed_day": match.sides[name].signed_day}
+        for ccm, match in matches.items()
+        for name in match.fixed - match.fresh
+    ]
+    if fresh:
+        await connection.execute(insert(table), fresh)
+    if fixed:
+        this = (table.c.ccm == bindparam("of_ccm"), table.c.nullifier == bindparam("of_nullifier"))
+        await connection.execute(update(table).where(*this), fixed)
 
 
 @asynccontextmanager

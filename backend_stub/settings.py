@@ -7,6 +7,7 @@ be moved to a machine of its own.
 from __future__ import annotations
 
 import json
+import logging
 import tomllib
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from backend_stub.clock import Clock
     from protocol.curve import Curve
+
+log = logging.getLogger(__name__)
 
 FILE = "settings.toml"
 DEFAULT_PORT = 8700
@@ -61,7 +64,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def open_curve(self) -> Curve:
         """The curve maker that these settings ask for. Raises Misuse."""
-        return open_curve(self.curve or None)
+        curve = open_curve(self.curve or None)
+        if curve.name == "py_ecc":
+            log.warning("py_ecc is right, but a hundred times slower than arkworks: pip install 'spot-agent[fast]'")
+        return curve
 
 
 class AuthoritySettings(Settings, frozen=True, kw_only=True):
@@ -131,8 +137,12 @@ def read_part(folder: Path) -> Settings:
 
 
 def write(folder: Path, settings: Settings) -> None:
-    """Write a part's settings; JSON's numbers and strings are TOML's."""
+    """Write a part's settings; JSON's numbers and strings are TOML's. Raises Misuse where they make no sense."""
     values = msgspec.to_builtins(settings)
+    try:
+        msgspec.convert(values, type(settings))
+    except msgspec.ValidationError as error:
+        raise Misuse(f"these settings make no sense: {error}") from None
     lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
     (folder / FILE).write_text("".join(lines), encoding="utf-8")
 

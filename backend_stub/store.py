@@ -8,6 +8,7 @@ about persons.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
     event,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from protocol.errors import StorageError
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 BUSY_SECONDS = 30
+
+logging.getLogger("aiosqlite").setLevel(logging.INFO)  # what it says in debugging is what is written
 
 authority = MetaData()
 server = MetaData()
@@ -162,8 +165,9 @@ class Database:
                 yield connection
         except IntegrityError:
             raise
-        except DBAPIError as error:
-            raise StorageError(f"the database does not work ({error.orig}); make room or bring back a copy") from None
+        except SQLAlchemyError as error:
+            why = error.orig if isinstance(error, DBAPIError) else type(error).__name__
+            raise StorageError(f"the database does not work ({why}); make room or bring back a copy of it") from None
 
     async def create(self, tables: MetaData) -> None:
         """Make the tables that are missing."""

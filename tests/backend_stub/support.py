@@ -135,6 +135,16 @@ class World:
         assert head == last
         return found
 
+    async def follow(self, number: int) -> None:
+        """Wait until the authority has parameters of this number, and server and proxies have looked."""
+
+        async def there() -> bool:
+            return (await self.trusted()).head.number >= number
+
+        await eventually(there)
+        self.clock.pass_by(seconds=300)
+        await ready(self)
+
     async def publish(self) -> None:
         """Let the time between publications pass, and wait until what waited is out."""
         before = len(await self.publications())
