@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WAITING = 64  # sightings kept for a key id whose EBID is not complete yet
 KEY_IDS = 4096  # key ids for which sightings are kept
-PEERS = 4096  # peers of one epoch; the one longest unheard and shortest makes room
+PEERS = 4096  # peers under way; the one longest unheard makes room
 
 
 @dataclass(slots=True)
@@ -137,9 +137,10 @@ class Proximity:
             meeting = self._open[key] = _Open(secret, encounter.role_of(own.block, data), at, at)
             if len(self._open) > PEERS:
                 self._evict()
+        self._open.move_to_end(key)
         meeting.add(at, block.tx_power - rssi + self._correction)
 
     def _evict(self) -> None:
-        """Make room: a flood of strangers, each seen for a moment, must not push out somebody who is really there."""
-        shortest = min(self._open, key=lambda key: (self._open[key].last - self._open[key].first, self._open[key].last))
-        self._evicted.append(self._open.pop(shortest).snapshot())
+        """Make room. Somebody who is really there is heard again long before thousands of new peers are made up."""
+        _, meeting = self._open.popitem(last=False)
+        self._evicted.append(meeting.snapshot())
