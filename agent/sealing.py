@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, Literal
@@ -51,14 +52,18 @@ def make_key(folder: Path, place: KeyPlace, random: Random) -> bytes:
         except keyring.errors.KeyringError:
             raise StorageError('the keyring does not take the store\'s key; unlock it, or set key = "file"') from None
         return key
+    path = folder / KEY_FILE
     try:
-        handle = os.open(folder / KEY_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(key)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        (folder / KEY_FILE).unlink(missing_ok=True)
         raise StorageError(f"the store's key cannot be written ({error.strerror}); free some disk, try again") from None
     return key
 
@@ -66,11 +71,9 @@ def make_key(folder: Path, place: KeyPlace, random: Random) -> bytes:
 def forget_key(folder: Path) -> None:
     """Remove the key of this folder from wherever it is kept."""
     (folder / KEY_FILE).unlink(missing_ok=True)
-    if has_keyring():
-        try:
-            keyring.delete_password(_SERVICE, _account(folder))
-        except keyring.errors.KeyringError:
-            return  # it was not there
+    # Whatever has_keyring says: a weak one is used where the settings name it.
+    with contextlib.suppress(keyring.errors.KeyringError):  # it was not there
+        keyring.delete_password(_SERVICE, _account(folder))
 
 
 def _account(folder: Path) -> str:
@@ -84,9 +87,7 @@ def _read_file(path: Path) -> bytes:
         key = path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror}); mend its permissions") from None
-    if len(key) != KEY_SIZE:
-        raise StorageError(f"{path} is damaged; put it back from a backup, or start anew with: spot leave")
-    return key
+    return _checked(key, str(path))
 
 
 def _read_keyring(folder: Path) -> bytes | None:
@@ -94,4 +95,16 @@ def _read_keyring(folder: Path) -> bytes | None:
         text = keyring.get_password(_SERVICE, _account(folder))
     except keyring.errors.KeyringError:
         raise StorageError("the keyring is locked or does not answer; unlock it and try again") from None
-    return bytes.fromhex(text) if text else None
+    if not text:
+        return None
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    return _checked(key, "the key in the keyring")
+
+
+def _checked(key: bytes, name: str) -> bytes:
+    if len(key) != KEY_SIZE:
+        raise StorageError(f"{name} is damaged; put it back from a backup, or start anew with: spot leave")
+    return key
