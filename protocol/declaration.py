@@ -163,14 +163,23 @@ def unseal(secret: SealSecret, sealed: SealedReport) -> Report:
         padded = _SUITE.decrypt(sealed.sealed, secret.private, info=_info(secret.public, sealed.parameters))
     except (InvalidTag, ValueError):
         raise NotMine("this report is sealed for another key or was altered; sync, then declare again") from None
-    if len(padded) not in messages.REPORT_CLASSES:
-        raise Malformed("a report is padded to one of the size classes; the sender is broken")
+    _check_class(len(padded))
     return messages.decode(messages.Report, messages.unpad(padded))
 
 
+def _check_class(size: int) -> None:
+    if size not in messages.REPORT_CLASSES:
+        raise Malformed("a report is padded to one of the size classes; the sender is broken")
+
+
 def receipt_size(sealed: SealedReport) -> int:
-    """The size of the sealed answer to this sealed report, in bytes, whatever it says."""
-    return (len(sealed.sealed) - _SEAL_OVERHEAD) // messages.RECEIPT_SHARE + 16
+    """The size of the sealed answer to this sealed report, in bytes, whatever it says.
+
+    Raises Malformed where the report has none of the sizes that reports have.
+    """
+    size = len(sealed.sealed) - _SEAL_OVERHEAD
+    _check_class(size)
+    return size // messages.RECEIPT_SHARE + 16
 
 
 def seal_receipt(receipt: Receipt, reply_key: bytes, size: int) -> bytes:
@@ -237,10 +246,12 @@ def check_ownership(
 ) -> None:
     """Check that one registered user owns every nullifier. Raises Malformed or Refused.
 
-    Duplicate CCMs or nullifiers must have been refused before: with two equal bases the sum says less.
+    Duplicate CCMs or nullifiers are refused here too: with two equal bases the sum says less.
     """
     if not contacts:
         raise Refused("a report without contacts proves nothing")
+    if any(len({getattr(one.record, part) for one in contacts}) < len(contacts) for part in ("ccm", "nullifier")):
+        raise Refused("a CCM or nullifier stands in the list twice; declare each contact once")
     weights = _weights(issuer, (ownership.a, ownership.b, ownership.d), digest, len(contacts))
     nullifiers = [curve.decode_g1(one.record.nullifier, "a record's nullifier") for one in contacts]
     base = _combined_base(curve, contacts, weights)
