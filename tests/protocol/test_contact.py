@@ -1,0 +1,98 @@
+"""Contact records: signed for two sides, taken apart and mixed."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import fields
+from msgspec.structs import replace as altered
+
+from protocol import batch, contact, credential, encounter, messages
+from protocol.errors import Refused
+from protocol.messages import ContactRecord
+from tests.support import DAY, ISSUER
+
+if TYPE_CHECKING:
+    from tests.support import Contact, World
+
+FIELDS = [entry.name for entry in fields(ContactRecord)]
+MIXES = [set(chosen) for size in range(1, len(FIELDS)) for chosen in combinations(FIELDS, size)]
+
+
+def _holds(world: World, record: ContactRecord) -> bool:
+    return batch.holds(world.curve, world.random, list(contact.record_claims(world.curve, world.keys.signers, record)))
+
+
+@pytest.fixture(scope="session")
+def unlike(world: World) -> Contact:
+    """A contact that differs from alice's first in every field of its record."""
+    one = world.contact(world.bob, world.random(32), day=DAY - 1, group="south")
+    assert all(getattr(one.record, field) != getattr(world.contacts[0].record, field) for field in FIELDS)
+    assert _holds(world, one.record)
+    return one
+
+
+def test_parts_of_two_valid_records_make_no_third(world: World, unlike: Contact) -> None:
+    # With the slow maker: each part by itself, and all but one; with the fast one: every mix there is.
+    sizes = {1, len(FIELDS) - 1} if world.curve.name == "py_ecc" else set(range(1, len(FIELDS)))
+    for taken in MIXES:
+        if len(taken) in sizes:
+            mixed = altered(world.contacts[0].record, **{field: getattr(unlike.record, field) for field in taken})
+            assert not _holds(world, mixed), taken
+
+
+def test_a_record_of_the_day_before_is_taken_if_the_server_signed_for_it(world: World) -> None:
+    """The two sides may stand on either side of midnight: the smaller day is signed for."""
+    one = world.contacts[0].submission
+    nullifier = contact.nullifier_of(one)
+    signature = contact.sign_partially(world.curve, world.server, one.ccm, DAY - 1, nullifier)
+    partial = messages.Partial(day=DAY - 1, signature=signature)
+    contact.check_partial(world.curve, world.random, world.keys.signers.server, one, partial)
+    own, key = world.proxies["north"].credential, world.groups["north"].key
+    record = contact.extend(world.random, own, "north", key, one, partial)
+    contact.check_record(world.curve, world.random, world.keys.signers, one, record)
+    assert record.day == DAY - 1
+
+
+def test_a_partial_signature_is_always_the_same(world: World) -> None:
+    one = world.contacts[0]
+    arguments = one.record.ccm, one.record.day, one.record.nullifier
+    assert contact.sign_partially(world.curve, world.server, *arguments) == one.record.partial
+
+
+def test_a_record_is_small(world: World) -> None:
+    assert len(messages.encode(world.contacts[0].record)) < 512
+    assert len(messages.encode(world.contacts[0].submission)) < 512
+
+
+def test_one_user_on_both_sides_has_one_nullifier(world: World) -> None:
+    one = world.contacts[0].submission
+    again = contact.submit(world.curve, world.random, world.alice.credential, world.users.key, ISSUER, one.ccm, DAY - 1)
+    assert contact.nullifier_of(again) == contact.nullifier_of(one)
+    statement = contact.submission_statement(world.curve, world.users.key, one.ccm, DAY - 1)
+    credential.verify(world.curve, world.random, statement, again.show)
+
+
+def test_the_two_sides_of_a_contact_share_only_the_ccm(world: World) -> None:
+    one, other = world.contacts[0].record, world.others[0].record
+    assert one.ccm == other.ccm == encounter.ccm_of(world.secrets[0])
+    assert one.nullifier != other.nullifier
+    assert one.partial != other.partial
+
+
+def test_a_lone_server_makes_no_record(world: World) -> None:
+    """A dishonest server can sign for an invented nullifier; without a proxy's proof that is worth nothing."""
+    ccm, nullifier = bytes(32), world.curve.g1.encode()
+    signature = contact.sign_partially(world.curve, world.server, ccm, DAY, nullifier)
+    invented = altered(world.contacts[0].record, ccm=ccm, nullifier=nullifier, partial=signature)
+    partial, proof = contact.record_claims(world.curve, world.keys.signers, invented)
+    assert batch.holds(world.curve, world.random, [partial])
+    assert not batch.holds(world.curve, world.random, [proof])
+
+
+def test_a_group_that_left_is_named_so(world: World) -> None:
+    keys = contact.SignerKeys(world.keys.signers.server, {"south": world.groups["south"].key})
+    with pytest.raises(Refused, match="not among the authority's; fetch the parameters"):
+        contact.record_claims(world.curve, keys, world.contacts[0].record)
