@@ -82,6 +82,9 @@ class World:
         self.clock = clock
         self.asking = asking
         self.proxies = list(backend.proxies.values())
+        self._following = asyncio.Lock()
+        self._trusted: Trusted | None = None
+        self._keys: tuple[Trusted, Keys] | None = None
 
     # --- HTTP ---
 
@@ -112,16 +115,22 @@ class World:
 
     async def trusted(self, base: str = "") -> Trusted:
         """The newest parameters, the chain followed."""
-        head = (await self.get(messages.Heads, messages.HEADS_PATH, base)).parameters
-        trusted = parameters.begin(await self.get(messages.Link, messages.PARAMETERS_PATH.format(number=0), base))
-        for number in range(1, head.number + 1):
-            link = await self.get(messages.Link, messages.PARAMETERS_PATH.format(number=number), base)
-            trusted = parameters.advance(trusted, link)
-        assert trusted.head == head
-        return trusted
+        async with self._following:
+            head = (await self.get(messages.Heads, messages.HEADS_PATH, base)).parameters
+            trusted = self._trusted
+            while trusted is None or trusted.head.number < head.number:
+                number = 0 if trusted is None else trusted.head.number + 1
+                link = await self.get(messages.Link, messages.PARAMETERS_PATH.format(number=number), base)
+                trusted = parameters.begin(link) if trusted is None else parameters.advance(trusted, link)
+            assert trusted.head == head
+            self._trusted = trusted
+            return trusted
 
     async def keys(self) -> Keys:
-        return parameters.read_keys(CURVE, (await self.trusted()).parameters)
+        trusted = await self.trusted()
+        if self._keys is None or self._keys[0] is not trusted:
+            self._keys = trusted, parameters.read_keys(CURVE, trusted.parameters)
+        return self._keys[1]
 
     async def publications(self, base: str = "") -> list[Publication]:
         """All publications, the chain followed."""
@@ -168,6 +177,11 @@ class World:
     async def send_join(self, body: bytes) -> bytes:
         return await self.send("POST", self.backend.authority + messages.JOIN_PATH, body)
 
+    async def pair(self) -> tuple[User, User]:
+        """Two who joined."""
+        left, right = await asyncio.gather(self.user(), self.user())
+        return left, right
+
     async def user(self, issuer: int = 1) -> User:
         """Somebody who joined."""
         secret = credential.new_secret(secrets.token_bytes)
@@ -193,11 +207,16 @@ class World:
             contact.check_record(CURVE, secrets.token_bytes, (await self.keys()).signers, one, record)
         return record
 
+    async def refusal(self, one: Submission) -> str | None:
+        """Why the server itself, past any proxy, refuses a submission."""
+        body = messages.encode(messages.Submissions(submissions=(one,)))
+        answer = await self.send("POST", self.backend.server + messages.PARTIAL_PATH, body)
+        return messages.decode(messages.Outcomes, answer).outcomes[0].refusal
+
     async def meet(self, left: User, right: User, day: int | None = None) -> tuple[Encounter, ContactRecord]:
         """Both submitted an encounter; the record is that of `left`."""
         met = Encounter()
-        assert await self.submit(left, met, day) is None
-        assert await self.submit(right, met, day) is not None
+        await asyncio.gather(self.submit(left, met, day), self.submit(right, met, day))
         record = await self.submit(left, met, day)
         assert record is not None
         return met, record
@@ -241,7 +260,7 @@ class Declaring:
     reply_key: bytes
 
 
-PLAN = Plan(port=0, pool_wait=0.02)
+PLAN = Plan(port=0, pool_wait=0.01)
 
 
 async def found(folder: Path, clock: ManualClock, plan: Plan = PLAN) -> founding.Founded:
@@ -274,7 +293,7 @@ async def ready(there: World) -> None:
 async def _is_there(there: World, url: str, body: messages.Message) -> bool:
     try:
         await there.send("POST", url, messages.encode(body))
-    except errors.Unreachable:
+    except (errors.Unreachable, errors.KeyChanged):
         return False
     except errors.SpotError:
         return True

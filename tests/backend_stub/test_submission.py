@@ -19,7 +19,7 @@ from tests.backend_stub.support import Encounter, eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.backend_stub.support import ManualClock, User, World
+    from tests.backend_stub.support import ManualClock, World
 
 
 async def outcomes(there: World, *asked: messages.Submission) -> tuple[messages.Outcome, ...]:
@@ -30,13 +30,8 @@ async def outcomes(there: World, *asked: messages.Submission) -> tuple[messages.
     ).outcomes
 
 
-async def pair(there: World) -> tuple[User, User]:
-    left, right = await asyncio.gather(there.user(), there.user())
-    return left, right
-
-
 async def test_pending_until_the_other_side_comes(there: World) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     met = Encounter()
     assert await there.submit(left, met) is None
     assert await there.submit(left, met) is None, "the same user twice is one side"
@@ -49,7 +44,7 @@ async def test_pending_until_the_other_side_comes(there: World) -> None:
 
 
 async def test_a_repeat_gets_the_same_partial_signature(there: World) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     met, record = await there.meet(left, right)
     again = await there.submit(left, met)
     assert again is not None
@@ -59,7 +54,7 @@ async def test_a_repeat_gets_the_same_partial_signature(there: World) -> None:
 
 async def test_both_sides_at_once(there: World) -> None:
     """Whatever the order, at least the later one is signed for, and both by their next question."""
-    left, right = await pair(there)
+    left, right = await there.pair()
     for met in [Encounter() for _ in range(5)]:
         sides = [there.submit(user, met, proxy=proxy) for user, proxy in zip((left, right), there.proxies, strict=True)]
         assert any(record is not None for record in await asyncio.gather(*sides))
@@ -68,7 +63,7 @@ async def test_both_sides_at_once(there: World) -> None:
 
 
 async def test_many_at_once_each_get_their_own(there: World) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     mets = [Encounter() for _ in range(20)]
     await asyncio.gather(*(there.submit(left, met) for met in mets))
     records = await asyncio.gather(*(there.submit(right, met) for met in mets))
@@ -76,14 +71,14 @@ async def test_many_at_once_each_get_their_own(there: World) -> None:
 
 
 async def test_both_sides_in_one_batch_are_signed(there: World) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     met = Encounter()
     both = await outcomes(there, await there.submission(left, met), await there.submission(right, met))
     assert all(outcome.partial is not None for outcome in both)
 
 
 async def test_the_window_of_first_seen_days(there: World, clock: ManualClock) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     today = clock.today
     for day in (today - 3, today):
         assert await there.submit(left, Encounter(), day) is None
@@ -96,7 +91,7 @@ async def test_the_window_of_first_seen_days(there: World, clock: ManualClock) -
 
 
 async def test_a_recorded_submission_may_be_asked_for_later_on(there: World, clock: ManualClock) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     met, day = Encounter(), clock.today
     assert await there.submit(left, met, day) is None
     clock.pass_by(days=3)
@@ -108,14 +103,14 @@ async def test_a_recorded_submission_may_be_asked_for_later_on(there: World, clo
 
 
 async def test_a_second_day_for_one_contact_is_refused(there: World, clock: ManualClock) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     met, _ = await there.meet(left, right)
     with pytest.raises(Refused, match="another day before"):
         await there.submit(left, met, clock.today - 1)
 
 
 async def test_around_midnight_the_smaller_day_counts(there: World, clock: ManualClock) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     for early, late in ((left, right), (right, left)):
         met = Encounter()
         assert await there.submit(late, met, clock.today) is None
@@ -127,7 +122,7 @@ async def test_around_midnight_the_smaller_day_counts(there: World, clock: Manua
 
 
 async def test_days_further_apart_are_no_match(there: World, clock: ManualClock) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     met = Encounter()
     assert await there.submit(left, met, clock.today) is None
     assert await there.submit(right, met, clock.today - 2) is None
@@ -135,7 +130,7 @@ async def test_days_further_apart_are_no_match(there: World, clock: ManualClock)
 
 
 async def test_a_third_side_is_signed_for_and_counted(there: World, clock: ManualClock) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     met, _ = await there.meet(left, right)
     assert await there.submit(await there.user(), met) is not None
 
@@ -143,7 +138,7 @@ async def test_a_third_side_is_signed_for_and_counted(there: World, clock: Manua
 @pytest.mark.parametrize("squatted", [-1, 0, 1])
 async def test_a_squatter_cannot_shut_the_true_sides_out(there: World, clock: ManualClock, squatted: int) -> None:
     """Somebody who saw the CCM of an encounter around midnight submits first, for a day near by."""
-    left, right = await pair(there)
+    left, right = await there.pair()
     squatter = await there.user()
     met, midnight = Encounter(), clock.today - 1
     await there.submit(squatter, met, midnight + squatted)
@@ -153,7 +148,7 @@ async def test_a_squatter_cannot_shut_the_true_sides_out(there: World, clock: Ma
 
 
 async def test_one_bad_submission_does_not_hurt_the_others(there: World, clock: ManualClock) -> None:
-    left, right = await pair(there)
+    left, right = await there.pair()
     met = Encounter()
     good = await there.submission(left, met)
     altered = msgspec.structs.replace(await there.submission(left, Encounter()), ccm=secrets.token_bytes(32))
