@@ -39,8 +39,8 @@ VERSION = 1
 BUSY_SECONDS = 15.0
 
 _SCHEMA = """
-CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE encounters (
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS encounters (
     id INTEGER PRIMARY KEY,
     secret BLOB NOT NULL UNIQUE,
     role INTEGER NOT NULL,
@@ -56,15 +56,20 @@ CREATE TABLE encounters (
     record BLOB,
     declared INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX encounters_by_due ON encounters (state, due);
-CREATE INDEX encounters_by_day ON encounters (day);
-CREATE TABLE exposures (
+CREATE INDEX IF NOT EXISTS encounters_by_due ON encounters (state, due);
+CREATE INDEX IF NOT EXISTS encounters_by_day ON encounters (day);
+CREATE TABLE IF NOT EXISTS exposures (
     encounter INTEGER PRIMARY KEY REFERENCES encounters (id) ON DELETE CASCADE,
     level INTEGER NOT NULL,
     publication INTEGER NOT NULL
 );
-CREATE TABLE links (chain TEXT NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (chain, number));
-CREATE TABLE reports (
+CREATE TABLE IF NOT EXISTS links (
+    chain TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    PRIMARY KEY (chain, number)
+);
+CREATE TABLE IF NOT EXISTS reports (
     digest BLOB PRIMARY KEY,
     code TEXT NOT NULL,
     report BLOB NOT NULL,
@@ -393,7 +398,7 @@ def open_store(folder: Path, place: sealing.KeyPlace) -> Store:
 def _is_made(folder: Path) -> bool:
     try:
         return (folder / DATABASE).stat().st_size > 0
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -408,16 +413,23 @@ def _connect(folder: Path, place: sealing.KeyPlace) -> Store:
         connection = sqlcipher.connect(
             str(folder / DATABASE), timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-        connection.execute("PRAGMA temp_store = MEMORY")  # a temporary file would be in clear
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]  # the first read shows whether the key fits
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        if version == 0:
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-        elif version != VERSION:
+        try:
+            _prepare(connection, folder, key)
+        except BaseException:
             connection.close()
-            raise StorageError(f"the store in {folder} has version {version}, this program knows {VERSION}: update it")
+            raise
     return Store(folder, connection)
+
+
+def _prepare(connection: Any, folder: Path, key: bytes) -> None:
+    connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+    connection.execute("PRAGMA temp_store = MEMORY")  # a temporary file would be in clear
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]  # the first read shows whether the key fits
+    if version not in (0, VERSION):
+        raise StorageError(f"the store in {folder} has version {version}, this program knows {VERSION}: update it")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    if version == 0:  # for two processes at once, perhaps: whichever comes second finds everything made
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
