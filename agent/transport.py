@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from protocol import messages
 from protocol.errors import Malformed, SpotError, Unreachable, error_named
+
+if TYPE_CHECKING:
+    import aiohttp
 
 TIMEOUT = 30.0  # seconds for a whole exchange
 LONG_TIMEOUT = 300.0  # seconds; the authority checks a long report before it answers
@@ -30,6 +32,8 @@ async def post(base: str, path: str, body: bytes, timeout: float = TIMEOUT) -> b
 
 
 async def _exchange(method: str, url: str, body: bytes | None, seconds: float) -> bytes:
+    import aiohttp  # here, as it takes a third of the start-up of commands that need no network
+
     try:
         async with (
             asyncio.timeout(seconds),

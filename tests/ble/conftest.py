@@ -37,7 +37,7 @@ def system_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subp
     """A dbus-daemon that both sides take for the system's."""
     program = shutil.which("dbus-daemon")
     if program is None:
-        pytest.skip("needs dbus-daemon (Debian: apt install dbus-daemon)")
+        pytest.fail("needs dbus-daemon: apt-get install dbus")
     configuration = tmp_path / "bus.conf"
     configuration.write_text(CONFIGURATION.format(directory=tmp_path), encoding="utf-8")
     command = [program, f"--config-file={configuration}", "--print-address", "--nofork"]

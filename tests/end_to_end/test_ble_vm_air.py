@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ble.carriage import SERVICE_UUID
-from ble.frame import Frame
-from scripts.ble_vm import image, trace
+from scripts.ble_vm import trace
+from scripts.ble_vm.air import Air
+from scripts.ble_vm.guest import Guest
+from tests.end_to_end.carousel import check_carousel, check_wires
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from scripts.ble_vm.guest import Job
 
 ROOT = Path(__file__).parents[2]
@@ -63,49 +61,8 @@ async def hears_whole(listener: Job, speaker: Job, block: int) -> None:
     await listener.printed(rf"whole {said(speaker, 'sent')[block - 1][0]}\b", within=60)
 
 
-def frame(packet: trace.Sent) -> Frame:
-    """The frame in a packet, which must hold nothing besides but the flag that there is no classic Bluetooth."""
-    found = re.fullmatch(rb"(?:\x02\x01[\x04\x06])?\x13\x16(..)(.{16})", packet.data, re.DOTALL)
-    assert found is not None, packet
-    assert int.from_bytes(found[1], "little") == SERVICE_UUID
-    return Frame.decode(found[2])
-
-
-def check_rotation(packets: Sequence[trace.Sent], blocks: Sequence[int]) -> None:
-    """What one device sent: its blocks' frames in turn, every time under a new address, and nothing else."""
-    assert {one.kind for one in packets} == {"ADV_NONCONN_IND"}
-    assert {one.address_type for one in packets} == {"random"}
-    assert all(int(one.address[:2], 16) < 0x40 for one in packets), "an address can be resolved"
-    shown = list(dict.fromkeys((one.address, frame(one)) for one in packets))
-    addresses = [address for address, _ in shown]
-    assert len(set(addresses)) == len(addresses), "an address carried two frames"
-    # Without repetition: a key id that came back after another one would be there twice.
-    turns = [
-        one.key_id for number, (_, one) in enumerate(shown) if not number or one.key_id != shown[number - 1][1].key_id
-    ]
-    assert turns == list(blocks)
-
-
-def check_wires(folder: Path, log: Sequence[trace.Sent]) -> None:
-    """What the air says was sent and heard is what the hosts ordered, and what the adapters reported."""
-    for here in "ab":
-        wire = trace.packets((folder / f"{here}.btsnoop").read_bytes())
-        ordered = {(one.address, one.data) for one in trace.ordered(wire)}
-        assert {(one.address, one.data) for one in log if one.by == here} <= ordered
-        arrived = {(one.address, one.data, one.heard[here]) for one in log if here in one.heard}
-        assert {(one.address, one.data, one.rssi) for one in trace.reported(wire)} <= arrived
-
-
 @pytest.mark.timeout(300)
 async def test_two_machines_meet_part_and_leave_nothing_behind_but_the_carousel(tmp_path: Path) -> None:
-    pytest.importorskip("bumble")
-    try:
-        image.check_host()
-    except image.VmError as error:
-        pytest.skip(str(error))
-    from scripts.ble_vm.air import Air
-    from scripts.ble_vm.guest import Guest
-
     def log() -> list[trace.Sent]:
         return trace.sent((tmp_path / "air.jsonl").read_text())
 
@@ -143,5 +100,5 @@ async def test_two_machines_meet_part_and_leave_nothing_behind_but_the_carousel(
         blocks = {name: [int(key) for key, _ in said(job, "sent")] for name, job in (("a", one), ("b", other))}
 
     for name in "ab":
-        check_rotation([packet for packet in log() if packet.by == name], blocks[name])
+        assert check_carousel([packet for packet in log() if packet.by == name]) == blocks[name]
     check_wires(tmp_path, log())
