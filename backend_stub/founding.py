@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import socket
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,9 @@ ONSET = (
     OnsetLevel(first=0, last=3, level=2),
     OnsetLevel(first=4, last=9, level=1),
 )
+
+
+FREE_PORTS = range(20_000, 32_000)
 
 
 class Policy(messages.Message, frozen=True, kw_only=True):
@@ -286,5 +289,13 @@ def _ports(plan: Plan, count: int) -> list[int]:
             raise Misuse(f"{count} parts do not fit above port {plan.port}; choose a lower one")
         return list(range(plan.port, plan.port + count))
     with ExitStack() as held:  # all held at once, so that no port is given out twice
-        sockets = [held.enter_context(socket.create_server((plan.host, 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
+        return [_free_port(plan.host, held) for _ in range(count)]
+
+
+def _free_port(host: str, held: ExitStack) -> int:
+    # Below those that systems give to outgoing connections, so that a part which stops finds its port free again.
+    for port in secrets.SystemRandom().sample(FREE_PORTS, len(FREE_PORTS)):
+        with suppress(OSError):
+            held.enter_context(socket.create_server((host, port)))
+            return port
+    raise Misuse(f"there is no free port at {host}; check that this is a host of this machine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -187,19 +188,20 @@ async def call(
 ) -> bytes:
     """The answer of another part, at most `limit` bytes. Raises what it says, or Unreachable."""
     headers = {"Content-Type": messages.MEDIA_TYPE} if body is not None else None
+    data = None if body is None else io.BytesIO(body)  # in pieces: a large one at once would hold up the others
     timeout = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS)
     try:
         async with asking.request(
-            method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+            method, url, data=data, headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
-            data = bytearray()
+            said = bytearray()
             async for chunk in response.content.iter_any():
-                data += chunk
-                if len(data) > limit:
+                said += chunk
+                if len(said) > limit:
                     raise Unreachable("another part of the backend answers too much; try again later")
             if response.status == HTTPStatus.OK:
-                return bytes(data)
-            raise _error_of(bytes(data), response.content_type)
+                return bytes(said)
+            raise _error_of(bytes(said), response.content_type)
     except (aiohttp.ClientError, TimeoutError, OSError):
         raise Unreachable("another part of the backend is away; try again later") from None
 

@@ -216,8 +216,8 @@ class World:
     async def meet(self, left: User, right: User, day: int | None = None) -> tuple[Encounter, ContactRecord]:
         """Both submitted an encounter; the record is that of `left`."""
         met = Encounter()
-        await asyncio.gather(self.submit(left, met, day), self.submit(right, met, day))
-        record = await self.submit(left, met, day)
+        record, _ = await asyncio.gather(self.submit(left, met, day), self.submit(right, met, day))
+        record = record or await self.submit(left, met, day)  # it may have been the first of the two
         assert record is not None
         return met, record
 
@@ -260,6 +260,16 @@ class Declaring:
     reply_key: bytes
 
 
+NOTHING = messages.Submission(
+    issuer=1,
+    ccm=bytes(32),
+    day=0,
+    show=messages.Show(
+        a=bytes(48), b=bytes(48), d=bytes(48), k=bytes(48), nullifiers=(), commitments=(), answer=bytes(32)
+    ),
+)
+"""A submission that proves nothing."""
+
 PLAN = Plan(port=0, pool_wait=0.01)
 
 
@@ -278,13 +288,10 @@ async def world(folder: Path, clock: ManualClock) -> AsyncIterator[World]:
 
 async def ready(there: World) -> None:
     """Wait until server and proxies have the parameters: a submission that proves nothing is refused then."""
-    blank = bytes(48)
-    show = messages.Show(a=blank, b=blank, d=blank, k=blank, nullifiers=(), commitments=(), answer=bytes(32))
-    nothing = messages.Submission(issuer=1, ccm=bytes(32), day=0, show=show)
-    bodies = {proxy + messages.SUBMISSION_PATH: nothing for proxy in there.proxies}
+    bodies = {proxy + messages.SUBMISSION_PATH: NOTHING for proxy in there.proxies}
     asked: dict[str, messages.Message] = {
         **bodies,
-        there.backend.server + messages.PARTIAL_PATH: messages.Submissions(submissions=(nothing,)),
+        there.backend.server + messages.PARTIAL_PATH: messages.Submissions(submissions=(NOTHING,)),
     }
     for url, body in asked.items():
         await eventually(partial(_is_there, there, url, body))

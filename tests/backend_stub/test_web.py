@@ -1,0 +1,123 @@
+"""HTTP: strangers' bytes, limits, and errors that say what they are."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backend_stub import web
+from protocol import messages
+from protocol.errors import NotMine
+
+if TYPE_CHECKING:
+    from tests.backend_stub.support import World
+
+BODIES = [b"", b"\xc1", b"{}", b"\x80", b"\x91" * 3000, b"\xff" * 100, b"\xdf\xff\xff\xff\xff", b"\xa3abc"]
+
+
+def takers(there: World) -> dict[str, str]:
+    """Everything that takes a body, with the status for a bad one."""
+    authority, server, proxy = there.backend.authority, there.backend.server, there.proxies[0]
+    return {
+        authority + messages.JOIN_PATH: "authority",
+        authority + messages.DECLARATION_PATH: "authority",
+        server + messages.PARTIAL_PATH: "server",
+        proxy + messages.SUBMISSION_PATH: "proxy",
+        proxy + messages.DECLARATION_PATH: "proxy",
+    }
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+async def test_bodies_that_are_no_message(there: World, body: bytes) -> None:
+    for url in takers(there):
+        async with there.asking.post(url, data=body) as response:
+            assert response.status == 400
+            assert response.content_type == "application/problem+json"
+            problem = json.loads(await response.read())
+            assert problem["type"] == "urn:spot:malformed"
+            assert (problem["title"], problem["status"]) == ("Bad Request", 400)
+            assert "this is not a" in problem["detail"]
+
+
+async def test_bodies_that_are_too_large(there: World) -> None:
+    for url in takers(there):
+        async with there.asking.post(url, data=io.BytesIO(bytes(web.DECLARATION_LIMIT + 1))) as response:
+            assert response.status == 400
+            assert "larger than" in json.loads(await response.read())["detail"]
+
+
+async def test_a_compressed_body_does_not_grow_past_the_limit(there: World) -> None:
+    url = there.proxies[0] + messages.SUBMISSION_PATH
+    async with there.asking.post(url, data=io.BytesIO(bytes(10**7)), compress=True) as response:
+        assert response.status == 400
+
+
+async def test_the_largest_report_passes_through_a_proxy(there: World) -> None:
+    head = (await there.trusted()).head.hash
+    sealed = messages.SealedReport(parameters=head, sealed=bytes(messages.REPORT_CLASSES[-1] + 1136))
+    with pytest.raises(NotMine):
+        await there.send("POST", there.proxies[0] + messages.DECLARATION_PATH, messages.encode(sealed))
+
+
+async def test_a_slow_body_is_given_up(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "BODY_SECONDS", 0.1)
+    host, _, port = there.proxies[0].removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"POST {messages.SUBMISSION_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\nslow".encode())
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n")
+    writer.close()
+    await writer.wait_closed()
+    assert b"503" in head
+
+
+async def test_a_silent_connection_is_closed(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "IDLE_SECONDS", 0.2)
+    await there.backend.stop("server")
+    await there.backend.start("server")
+    host, _, port = there.backend.server.removeprefix("http://").partition(":")
+    for start in (b"", b"POST /v1/par"):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(start)
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_unknown_paths_and_methods_are_problems(there: World) -> None:
+    base = there.backend.authority
+    asked = [
+        ("GET", "/", 404),
+        ("GET", "/v1/parameters/x", 404),
+        ("GET", "/v1/parameters/-1", 404),
+        ("PUT", "/v1/join", 405),
+    ]
+    for method, path, status in asked:
+        async with there.asking.request(method, base + path) as response:
+            assert response.status == status
+            assert json.loads(await response.read())["type"] == "urn:spot:http"
+
+
+async def test_who_serves_what(there: World) -> None:
+    """A part answers its own paths only."""
+    proxy, server = there.proxies[0], there.backend.server
+    for url in (proxy + messages.JOIN_PATH, proxy + messages.PARTIAL_PATH, server + messages.SUBMISSION_PATH):
+        async with there.asking.post(url, data=b"") as response:
+            assert response.status == 404
+
+
+async def test_what_nobody_thought_of_is_an_error_without_details(
+    there: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("backend_stub.join.Nonces.fresh", broken)
+    async with there.asking.post(there.backend.authority + messages.NONCE_PATH) as response:
+        assert response.status == 500
+        assert b"secret" not in await response.read()
