@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from protocol.curve import MAKERS
 from tests.support import world_of
@@ -12,6 +13,11 @@ from tests.support import world_of
 if TYPE_CHECKING:
     from protocol.curve import Curve
     from tests.support import World
+
+
+# A busy machine is no failure: nothing here is judged by how long it takes.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", params=MAKERS)

@@ -165,7 +165,7 @@ def test_a_forgery_does_not_hide_among_honest_proofs(world: World) -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=9))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_halving_names_exactly_the_bad_ones(goods: list[bool]) -> None:
     curve = world_of("arkworks").curve
     claims = [(_linear if index % 2 else _pairing)(curve, good) for index, good in enumerate(goods)]

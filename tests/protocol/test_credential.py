@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace as altered
@@ -13,6 +14,8 @@ from protocol.errors import Malformed
 from tests.protocol.alterations.credentials import SHOWINGS, Showing
 
 if TYPE_CHECKING:
+    from protocol.credential import IssuerKey
+    from protocol.curve import G1
     from tests.support import World
 
 
@@ -91,6 +94,62 @@ def test_a_show_has_as_many_nullifiers_as_bases(world: World, count: int) -> Non
         shown = altered(whole.shown, **{field: getattr(whole.shown, field) * count})
         with pytest.raises(Malformed, match="exactly 1 nullifiers and commitments"):
             credential.show_claim(world.curve, whole.statement, shown)
+
+
+def _show_parts(world: World) -> dict[str, object]:
+    whole = SHOWINGS["submission"](world)
+    shown = whole.shown
+    return {
+        "statement": whole.statement,
+        "first": (shown.a, shown.b, shown.d),
+        "k": shown.k,
+        "nullifiers": shown.nullifiers,
+        "commitments": shown.commitments,
+    }
+
+
+def test_the_challenge_of_a_show_covers_every_part(world: World) -> None:
+    parts, other = _show_parts(world), world.contacts[1].submission.show
+    statement = SHOWINGS["submission"](world).statement
+    a, b, d = other.a, other.b, other.d
+    first = world.contacts[0].submission.show
+    changes: list[dict[str, object]] = [
+        {},
+        {"statement": replace(statement, purpose=credential.Purpose.OWNERSHIP)},
+        {"statement": replace(statement, issuer=world.other_users.key)},
+        {"statement": replace(statement, issuer=replace(world.users.key, holder=credential.Holder.PROXY))},
+        {"statement": replace(statement, bases=(world.curve.g1,))},
+        {"statement": replace(statement, bases=())},
+        {"statement": replace(statement, message=b"another")},
+        {"first": (a, first.b, first.d)},
+        {"first": (first.a, b, first.d)},
+        {"first": (first.a, first.b, d)},
+        {"k": other.k},
+        {"nullifiers": other.nullifiers},
+        {"commitments": other.commitments},
+        {"nullifiers": first.commitments, "commitments": first.nullifiers},
+    ]
+    challenges = {_challenge(parts | change) for change in changes}
+    assert len(challenges) == len(changes)
+
+
+def _challenge(parts: dict[str, Any]) -> int:
+    return credential._show_challenge(**parts)
+
+
+def test_the_challenge_of_a_join_covers_every_part(world: World) -> None:
+    issuer, group, one = world.users.key, world.groups["north"].key, world.alice.request
+    public, nonce, commitment = one.public, one.nonce, world.curve.g1
+    calls: list[tuple[IssuerKey, bytes, bytes | None, bytes, G1]] = [
+        (issuer, public, None, nonce, commitment),
+        (group, public, None, nonce, commitment),
+        (replace(issuer, holder=credential.Holder.PROXY), public, None, nonce, commitment),
+        (issuer, world.bob.request.public, None, nonce, commitment),
+        (issuer, public, world.removed.request.opening, nonce, commitment),
+        (issuer, public, None, world.bob.nonce, commitment),
+        (issuer, public, None, nonce, 2 * commitment),
+    ]
+    assert len({credential._join_challenge(*call) for call in calls}) == len(calls)
 
 
 def test_secrets_print_nothing(world: World) -> None:

@@ -65,7 +65,7 @@ def test_the_identity_is_told_from_every_other_point(curve: Curve) -> None:
 
 
 @given(st.binary(min_size=47, max_size=47), st.integers(0, 255))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_48_bytes_mean_the_same_to_both_makers(rest: bytes, first: int) -> None:
     meanings: list[bytes | None] = []
     for name in MAKERS:
@@ -80,7 +80,7 @@ def test_any_48_bytes_mean_the_same_to_both_makers(rest: bytes, first: int) -> N
 
 
 @given(st.integers(1, ORDER - 1), st.integers(0, 7), st.binary(min_size=0, max_size=2))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_point_has_one_encoding(scalar: int, flags: int, change: bytes) -> None:
     """A nullifier is compared as bytes, so that a second encoding would be a second nullifier."""
     for name in MAKERS:

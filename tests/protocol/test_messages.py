@@ -52,7 +52,7 @@ def test_messages_come_back_from_their_bytes(world: World) -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_message_that_can_be_built_comes_back(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(KINDS))
     message = data.draw(_built(kind))
@@ -98,13 +98,13 @@ def _of(info: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
 
 
 @given(st.sampled_from(KINDS), st.binary(max_size=300))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_arbitrary_bytes_are_malformed_or_a_message(kind: type[Message], data: bytes) -> None:
     _decode_or_malformed(kind, data)
 
 
 @given(st.sampled_from(KINDS), SAMPLES, st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_messages_with_bytes_exchanged_are_malformed_or_a_message(
     kind: type[Message], sample: bytes, data: st.DataObject
 ) -> None:
@@ -120,7 +120,7 @@ _ANYTHING = st.recursive(
 
 
 @given(st.sampled_from(KINDS), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_right_fields_with_anything_in_them_are_malformed_or_a_message(
     kind: type[Message], data: st.DataObject
 ) -> None:
