@@ -68,6 +68,8 @@ async def read_body(request: web.Request, limit: int) -> bytes:
                     raise errors.Malformed(f"this body is larger than the {limit} bytes that are taken here")
     except TimeoutError:
         raise Unreachable("the request came too slowly; try again over a better connection") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise errors.Malformed("the request broke off or is encoded wrongly; send it again") from None
     return bytes(data)
 
 
@@ -141,7 +143,12 @@ def _silent() -> logging.Logger:
 async def listening(app: web.Application, settings: Settings, name: str) -> AsyncIterator[None]:
     """Answer at the host and port of these settings. Raises Misuse where that cannot be."""
     runner = web.AppRunner(
-        app, access_log=None, logger=_silent(), keepalive_timeout=IDLE_SECONDS, shutdown_timeout=STOP_SECONDS
+        app,
+        access_log=None,
+        logger=_silent(),
+        auto_decompress=False,  # no message is worth it, and a small body could become a large one
+        keepalive_timeout=IDLE_SECONDS,
+        shutdown_timeout=STOP_SECONDS,
     )
     await runner.setup()
     try:

@@ -47,10 +47,10 @@ async def test_codes_may_be_typed_carelessly(there: World, users: tuple[User, Us
     assert (await there.declare(users[0], code, contacts)).accepted
 
 
-@pytest.mark.parametrize("code", ["AAAA-AAAA-AAAA-AAAA", "what", ""])
-async def test_an_unknown_code(there: World, users: tuple[User, User], contacts: Contacts, code: str) -> None:
-    receipt = await there.declare(users[0], code, contacts)
-    assert (receipt.accepted, receipt.problem) == (False, "code-unknown")
+async def test_an_unknown_code(there: World, users: tuple[User, User], contacts: Contacts) -> None:
+    for code in ("AAAA-AAAA-AAAA-AAAA", "what", ""):
+        receipt = await there.declare(users[0], code, contacts)
+        assert (receipt.accepted, receipt.problem) == (False, "code-unknown")
 
 
 async def test_a_code_is_spent_once(there: World, users: tuple[User, User], contacts: Contacts) -> None:
