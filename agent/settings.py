@@ -58,7 +58,7 @@ def read_settings(folder: Path) -> Settings:
         values = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         pass
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Misuse(f"{path} is not TOML ({error}); mend or remove it") from None
     except OSError as error:
         raise StorageError(f"{path} cannot be read ({error.strerror}); mend its permissions") from None

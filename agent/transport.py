@@ -7,7 +7,15 @@ import json
 from typing import TYPE_CHECKING
 
 from protocol import messages
-from protocol.errors import Malformed, SpotError, Unreachable, error_named
+from protocol.errors import (
+    Malformed,
+    NotJoined,
+    RadioUnavailable,
+    SpotError,
+    StorageError,
+    Unreachable,
+    error_named,
+)
 
 if TYPE_CHECKING:
     import aiohttp
@@ -17,8 +25,10 @@ LONG_TIMEOUT = 300.0  # seconds; the authority checks a long report before it an
 MAX_BODY = 64 * 1024 * 1024  # bytes of an answer; no publication should come near
 MAX_PROBLEM = 16 * 1024  # bytes of an error's explanation
 
-# aiohttp would name itself and its version.
 _HEADERS = {"Content-Type": messages.MEDIA_TYPE, "Accept": messages.MEDIA_TYPE}
+# aiohttp would name itself and its version, and what it can decompress depends on what else is installed.
+_LEFT_OUT = ["User-Agent", "Accept-Encoding"]
+_OUR_OWN = (NotJoined, RadioUnavailable, StorageError)  # about this device: nobody else can say it
 
 
 async def get(base: str, path: str) -> bytes:
@@ -41,7 +51,8 @@ async def _exchange(method: str, url: str, body: bytes | None, seconds: float) -
                 connector=aiohttp.TCPConnector(force_close=True),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=_HEADERS,
-                skip_auto_headers=["User-Agent"],
+                skip_auto_headers=_LEFT_OUT,
+                auto_decompress=False,
             ) as session,
             session.request(method, url, data=body, allow_redirects=False) as response,
         ):
@@ -50,8 +61,8 @@ async def _exchange(method: str, url: str, body: bytes | None, seconds: float) -
             return await _read(response, MAX_BODY)
     except TimeoutError:
         raise Unreachable("the backend did not answer in time; it will be tried again") from None
-    except aiohttp.InvalidURL:
-        raise Malformed("this is not a URL; it begins with http:// or https://") from None
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError):
+        raise Malformed("this is not a URL; one begins with http:// or https:// and a host") from None
     except (aiohttp.ClientError, OSError):
         raise Unreachable("the backend cannot be reached; check the network, it will be tried again") from None
 
@@ -72,7 +83,10 @@ def _problem(status: int, body: bytes) -> SpotError:
         slug = str(problem["type"]).removeprefix("urn:spot:")
         text = "".join(character for character in str(problem["detail"])[:300] if character.isprintable())
     except (ValueError, KeyError, TypeError, RecursionError):
+        text = ""
+    if not text:
         return Unreachable(f"the backend answered with status {status}; it will be tried again")
     if status >= 500:
         return Unreachable(text)
-    return error_named(slug)(text)
+    kind = error_named(slug)
+    return SpotError(text) if issubclass(kind, _OUR_OWN) else kind(text)
