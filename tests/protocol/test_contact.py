@@ -43,6 +43,34 @@ def test_parts_of_two_valid_records_make_no_third(world: World, unlike: Contact)
             assert not _holds(world, mixed), taken
 
 
+SIGNED_BY = {
+    "ccm": {"server", "proxy"},
+    "day": {"server", "proxy"},
+    "nullifier": {"server", "proxy"},
+    "partial": {"server", "proxy"},
+    "group": {"proxy"},
+    "proof": {"proxy"},
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_server_and_proxy_each_sign_for_every_part(world: World, unlike: Contact, field: str) -> None:
+    """Neither relies on the other: what one of them would let pass, the other's signature still refuses."""
+    record = altered(world.contacts[0].record, **{field: getattr(unlike.record, field)})
+    claims = contact.record_claims(world.curve, world.keys.signers, record)
+    failing = batch.failing(world.curve, world.random, list(claims))
+    assert {("server", "proxy")[index] for index in failing} == SIGNED_BY[field]
+
+
+def test_a_group_signs_under_its_name(world: World) -> None:
+    """Two names for one key: a signature for the one is none for the other."""
+    key = world.groups["north"].key
+    keys = contact.SignerKeys(world.keys.signers.server, {"north": key, "northern": key})
+    record = altered(world.contacts[0].record, group="northern")
+    _, proof = contact.record_claims(world.curve, keys, record)
+    assert not batch.holds(world.curve, world.random, [proof])
+
+
 def test_a_record_of_the_day_before_is_taken_if_the_server_signed_for_it(world: World) -> None:
     """The two sides may stand on either side of midnight: the smaller day is signed for."""
     one = world.contacts[0].submission
