@@ -74,7 +74,8 @@ class Desk:
         if curve.name == "py_ecc":
             err.print(
                 "[yellow]note:[/] using py_ecc, which is about 100 times slower than arkworks; "
-                "pip install 'spot-agent[fast]' mends that"
+                + escape("pip install 'spot-agent[fast]' mends that"),
+                soft_wrap=True,
             )
         return curve
 
@@ -155,7 +156,7 @@ def join(
     genesis, now = followed[0][0], followed[-1][0]
     seen = chain.fingerprint(genesis.head.hash)
     if not as_json:
-        out.print(f"Authority    {now.parameters.authority}\nFingerprint  {seen}")
+        out.print(f"Authority    {escape(now.parameters.authority)}\nFingerprint  {seen}")
     if fingerprint and _plain(fingerprint) != _plain(seen):
         raise Misuse(f"this authority's fingerprint is {seen}, not the one you gave; you may be talking to another one")
     if not (fingerprint or yes) and not typer.confirm("Is this the fingerprint that the authority published?"):
@@ -347,7 +348,7 @@ def _choose_days(store: Store, days: str, yes: bool, as_json: bool) -> set[int]:
         selection = {day: found[day] for day in chosen}
         out.print(views.declaration_table(views.declaration_facts(selection, parameters.risk)))
         out.print(
-            f"\nWhat leaves this device, sealed for {parameters.authority} and sent through a proxy:\n"
+            f"\nWhat leaves this device, sealed for {escape(parameters.authority)} and sent through a proxy:\n"
             "  the report code, and for each contact above its signed record and the secret of that one meeting.\n"
             "What does not: who you are, who they were, where it was, how near, any other contact.\n"
         )
@@ -406,7 +407,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     listed = ", ".join(f"{count} {views.STATES[state]}" for state, count in counts.items() if count) or "none yet"
     lines = [
         ("Agent", views.service_text(beat, running=running, paused=paused, now=desk.clock.now())),
-        ("Authority", f"{trusted.parameters.authority} ({member.url})"),
+        ("Authority", escape(f"{trusted.parameters.authority} ({member.url})")),
         ("Fingerprint", fingerprint),
         ("Contacts", listed),
         ("Backend", views.sync_text(synced)),
