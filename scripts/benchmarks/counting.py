@@ -1,8 +1,9 @@
 """A curve that writes down what is computed on it, so that the same can be timed bare.
 
 The floor of a measurement is the list of group operations that one run of it made, each called again on the very same
-operands, on the library's own functions, without anything of this project around it. Encodings and comparisons are left
-out of the floor: they are counted as cost of this project.
+operands, on the library's own functions, without anything of this project around it. What the run decodes or hashes to
+the curve more than once is in the floor once. Encodings and comparisons are left out of it: they are counted as cost of
+this project.
 """
 
 # ruff: noqa: D102 - what a method does is said by Bare and by Curve
@@ -177,15 +178,23 @@ class Trace:
     sums: list[int] = field(default_factory=list)
     pairings: list[int] = field(default_factory=list)
     calls: list[Callable[[], object]] = field(default_factory=list)
+    seen: set[tuple[bytes, ...]] = field(default_factory=set)
 
     def note(self, kind: str, call: Callable[[], object]) -> None:
         """Write one operation down."""
         self.kinds[kind] += 1
         self.calls.append(call)
 
+    def note_once(self, kind: str, call: Callable[[], object], *data: bytes) -> None:
+        """Write one operation down, unless it was done on the same bytes before."""
+        if data not in self.seen:
+            self.seen.add(data)
+            self.note(kind, call)
+
     def clear(self) -> None:
         """Start anew."""
         self.kinds.clear()
+        self.seen.clear()
         for entries in (self.sums, self.pairings, self.calls):
             entries.clear()
 
@@ -260,7 +269,7 @@ class CountingCurve(Curve):
         self.g2 = _CountedG2(curve.g2, self.trace)
 
     def hash_to_g1(self, tag: bytes, message: bytes) -> G1:
-        self.trace.note("hash", self.trace.bare.hash_to_g1(tag, message))
+        self.trace.note_once("hash", self.trace.bare.hash_to_g1(tag, message), tag, message)
         return _CountedG1(self._curve.hash_to_g1(tag, message), self.trace)
 
     def sum_of_products(self, points: Sequence[Any], scalars: Sequence[int]) -> G1:
@@ -278,9 +287,9 @@ class CountingCurve(Curve):
         return self._curve.pairing_product_is_one(inner)
 
     def read_g1(self, data: bytes) -> G1:
-        self.trace.note("read", self.trace.bare.read_g1(data))
+        self.trace.note_once("read", self.trace.bare.read_g1(data), data)
         return _CountedG1(self._curve.read_g1(data), self.trace)
 
     def read_g2(self, data: bytes) -> G2:
-        self.trace.note("read", self.trace.bare.read_g2(data))
+        self.trace.note_once("read", self.trace.bare.read_g2(data), data)
         return _CountedG2(self._curve.read_g2(data), self.trace)

@@ -46,14 +46,14 @@ def check_submissions(count: int) -> Counts:
 
 
 def check_records(count: int) -> Counts:
-    """Decode PS, A, B, D, K; one equation of three points; pairings with g~ (PS and B), Ys, X~, Y~."""
+    """Decode N, PS, A, B, D, K; one equation of three points; pairings with g~ (PS and B), Ys, X~, Y~."""
     sums = (count, count, count, 2 * count, 3 * count)
-    return Counts(hashes=count, decodings=5 * count, sums=sums, pairings=(4,))
+    return Counts(hashes=count, decodings=6 * count, sums=sums, pairings=(4,))
 
 
 def check_report(count: int) -> Counts:
-    """The records; every N decoded, every J hashed; J* and N*; and one show with one base."""
-    ownership = Counts(hashes=count, decodings=count, sums=(count, count))
+    """The records; every J hashed; J* and N*; and one show with one base."""
+    ownership = Counts(hashes=count, sums=(count, count))
     return check_records(count) + ownership + Counts(decodings=6, sums=(1, 1, 1, 6), pairings=(3,))
 
 

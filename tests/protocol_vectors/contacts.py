@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from protocol import contact, encounter, messages
+from tests.protocol_vectors.cast import replaced
 from tests.protocol_vectors.making import stream
 from tests.protocol_vectors.plain import read_scalar
 
@@ -46,9 +47,18 @@ class Contacts:
         signature = contact.sign_partially(self.cast.curve, secret, submission.ccm, day, nullifier)
         return messages.Partial(day=day, signature=signature)
 
+    def bad_record(self, member: Member, name: str) -> messages.ContactRecord:
+        """A record whose nullifier is no point, but is signed for by a dishonest server and proxy."""
+        submission = self.submission(member, name)
+        return self._signed(replaced(submission, show=replaced(submission.show, nullifiers=(bytes(48),))), member, name)
+
     def record(self, member: Member, name: str, proxy: Member | None = None) -> messages.ContactRecord:
         """The finished record."""
-        submission = self.submission(member, name)
+        return self._signed(self.submission(member, name), member, name, proxy)
+
+    def _signed(
+        self, submission: messages.Submission, member: Member, name: str, proxy: Member | None = None
+    ) -> messages.ContactRecord:
         signer = proxy or self.cast.proxy
         random = stream(f"record {member.name} {name} {signer.name}")
         key = self.cast.north.key

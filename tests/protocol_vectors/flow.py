@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from protocol import chain, contact, credential, declaration, encounter, messages, parameters, publication
+from protocol.errors import Malformed
 from tests.protocol_vectors.arithmetic import joined, make_show, to_scalar
 from tests.protocol_vectors.plain import Values, plain, read_credential, read_issuer, read_scalar
 from tests.protocol_vectors.source import Chosen, Stream
@@ -194,6 +195,15 @@ def _sum(curve: Curve, points: list[G1], weights: list[int]) -> G1:
     return total
 
 
+def _combined_nullifier(curve: Curve, encoded: list[bytes], weights: list[int]) -> str | None:
+    """N*; None where a nullifier is no point."""
+    try:
+        nullifiers = [curve.decode_g1(one, "N") for one in encoded]
+    except Malformed:
+        return None
+    return _sum(curve, nullifiers, weights).encode().hex()
+
+
 def make_report(curve: Curve, given: Values) -> Values:
     """A report with its proof of ownership."""
     own, issuer, hash_of = read_credential(curve, given), read_issuer(curve, given), bytes.fromhex(given["parameters"])
@@ -217,13 +227,12 @@ def make_report(curve: Curve, given: Values) -> Values:
         for index in range(len(contacts))
     ]
     bases = [curve.hash_to_g1(b"SPOT-V1-NULLIFIER", joined([one.record.ccm])) for one in contacts]
-    nullifiers = [curve.decode_g1(one.record.nullifier, "N") for one in contacts]
     base = _sum(curve, bases, weights).encode().hex()
     shown = make_show(curve, given | {"purpose": "OWNERSHIP", "bases": [base], "message": digest.hex()})
     report = declaration.make_report(curve, Chosen(blind, nonce), own, issuer, body, hash_of)
     assert report.body == data
     assert plain(report.ownership) == shown["fields"]
-    combined = _sum(curve, nullifiers, weights).encode().hex()
+    combined = _combined_nullifier(curve, [one.record.nullifier for one in contacts], weights)
     return {
         "body": data.hex(),
         "digest": digest.hex(),

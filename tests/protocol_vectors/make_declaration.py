@@ -64,6 +64,7 @@ def _make_reports(file: File, contacts: Contacts, code: str) -> None:
         "another's signature of the server": {**ada[0], "record": as_hex(replaced(fields, partial=foreign.partial))},
         "another's signature of the group": {**ada[0], "record": as_hex(replaced(fields, proof=foreign.proof))},
         "another day": {**ada[0], "record": as_hex(replaced(fields, day=DAY - 1))},
+        "a signed nullifier that is no point": {**ada[0], "record": as_hex(contacts.bad_record(cast.ada, "1"))},
         "a signature that is no point": {**ada[0], "record": as_hex(replaced(fields, partial=bytes(48)))},
     }
     for name, bad in listed.items():
