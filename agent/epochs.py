@@ -49,6 +49,10 @@ class Epochs:
         self._alive.append(own)
         return own
 
+    def covers(self, own: OwnEpoch, now: float) -> bool:
+        """Whether it is still the epoch of this key."""
+        return own.number == encounter.epoch_of(now, self._length)
+
     def switch(self, own: OwnEpoch | None, now: float) -> None:
         """Note that this one is on air from now on; None: nothing of ours is."""
         self._history.append((now, own))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agent.store import Encounter, Store
     from ble.radio import Radio
     from protocol.curve import Curve
+    from protocol.messages import Limits
 
 LOG = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ SYNC_POLL = 5.0  # how soon contacts that another process made due are noticed
 BEAT = 30.0  # how often a status that stays the same is written again
 RADIO_RETRY_FIRST = 1.0
 RADIO_RETRY_LAST = 60.0
+LISTEN_STEADY = 20.0  # a radio that has not failed for so long hears, also where nobody is near; a start may take 15
+PROBE = 1.0  # how long to wait for who only asks whether an agent is running
+# The agent's own seconds:
+CLOCK_CHECK = 10.0  # how soon a clock that was set, or a machine that slept, is noticed
 
 PAUSED = "paused"  # names in the store
 STOP = "stop"
@@ -63,9 +68,9 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.contextmanager
-def running_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder for one running agent. Raises Busy where another one does."""
-    lock = FileLock(folder / LOCK, timeout=0)
+def running_lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
+    """Hold the folder for one running agent. Raises Busy where another one still does after `patience` seconds."""
+    lock = FileLock(folder / LOCK, timeout=patience)
     try:
         lock.acquire()
     except Timeout:
@@ -100,6 +105,8 @@ class Service:
         self._started = clock.now()
         self._unkept: dict[bytes, Encounter] = {}
         self._disk_problem = ""
+        self._unsent: RadioError | None = None
+        self._unheard: RadioError | None = None
         self._radio_problem = ""
         self._radio_since = 0.0
         self._forgot_day = 0
@@ -107,9 +114,9 @@ class Service:
 
     async def run(self, correction: float = 0.0) -> None:
         """Work until cancelled, or until `spot leave`. Raises Busy, NotJoined."""
-        with running_lock(self._store.folder):
+        with running_lock(self._store.folder, PROBE):
             self._store.put(STOP, None)
-            limits = self._sync.account.parameters.limits
+            self._known_limits = limits = self._sync.account.parameters.limits
             self._store.recover(limits.minimum, self._draw_due)
             self._epochs = Epochs(limits.epoch, self._radio.tx_power, self._chance.randbytes)
             self._proximity = Proximity(self._epochs, correction)
@@ -158,6 +165,7 @@ class Service:
                 group.create_task(self._flush_forever())
         finally:
             self._epochs.switch(None, self._clock.now())
+            self._unsent = self._unheard = None
             self._flush(self._epochs.destroy_all())
             with contextlib.suppress(RadioError):
                 await self._radio.advertise(None)
@@ -171,30 +179,38 @@ class Service:
                 await self._radio.advertise(own.block)
             except RadioError as error:
                 self._epochs.switch(None, self._clock.now())
-                self._note_radio(error)
+                self._unsent = error
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, RADIO_RETRY_LAST)
                 continue
             retry = RADIO_RETRY_FIRST
             self._epochs.switch(own, self._clock.now())
-            self._note_radio(self._radio.trouble)
-            await self._clock.sleep(own.ends - self._clock.now())
+            self._unsent = None
+            while self._epochs.covers(own, now := self._clock.now()):
+                await self._clock.sleep(min(own.ends - now, CLOCK_CHECK))
 
     async def _listen(self) -> None:
         retry = RADIO_RETRY_FIRST
         while True:
+            steady = asyncio.get_running_loop().call_later(LISTEN_STEADY, self._hears)
             try:
                 async with aclosing(self._radio.sightings()) as sightings:
                     async for sighting in sightings:
                         retry = RADIO_RETRY_FIRST
+                        self._hears()
                         self._proximity.hear(sighting)
             except RadioError as error:
-                self._note_radio(error)
+                self._unheard = error
+            finally:
+                steady.cancel()
             await asyncio.sleep(retry)
             retry = min(retry * 2, RADIO_RETRY_LAST)
 
-    def _note_radio(self, problem: RadioError | None) -> None:
-        text = str(problem) if problem else ""
+    def _hears(self) -> None:
+        self._unheard = None
+
+    def _note_radio(self) -> None:
+        text = str(self._unsent or self._radio.trouble or self._unheard or "")
         if text != self._radio_problem:
             self._radio_problem = text
             self._radio_since = self._clock.now()
@@ -215,7 +231,7 @@ class Service:
 
     def _flush(self, over: Iterable[OwnEpoch]) -> None:
         """Keep what is new. What the disk does not take now stays in memory and is tried again."""
-        minimum = self._sync.account.parameters.limits.minimum
+        minimum = self._limits().minimum
         for one in self._proximity.changed():
             self._unkept[one.secret] = one
         for one in self._proximity.finish(over):
@@ -241,23 +257,30 @@ class Service:
         self._unkept.clear()
 
     def _draw_due(self) -> float:
-        return self._clock.now() + self._sync.draw_delay()
+        return self._clock.now() + self._chance.uniform(0, self._limits().delay)
+
+    def _limits(self) -> Limits:
+        """The limits in force; those known before while the store cannot be read."""
+        with contextlib.suppress(SpotError):
+            self._known_limits = self._sync.account.parameters.limits
+        return self._known_limits
 
     def _forget(self, today: int) -> None:
         if today != self._forgot_day:
             try:
-                self._store.forget_before(today - self._sync.account.parameters.limits.retention_days)
+                self._store.forget_before(today - self._limits().retention_days)
                 self._forgot_day = today
             except SpotError:
                 return  # tried again at the next flush
 
     def _say(self, *, on_air: bool) -> None:
         now = self._clock.now()
+        self._note_radio()
         status = ServiceStatus(
             pid=os.getpid(),
             started=self._started,
             beat=now,
-            on_air=on_air and not self._radio_problem,
+            on_air=on_air and self._epochs.on_air(now) is not None and not self._radio_problem,
             peers=self._proximity.peers(now - 60),
             encounters=len(self._proximity),
             dropped=self._radio.dropped,

@@ -90,10 +90,6 @@ class Sync:
         refresh = self.status().refresh_at
         return refresh if due is None else min(due, refresh)
 
-    def draw_delay(self) -> float:
-        """The random wait before a new contact is submitted, seconds."""
-        return self._chance.uniform(0, self.account.parameters.limits.delay)
-
     async def step(self, *, refresh: bool = False) -> Progress:
         """Do everything that is due; `refresh`: look at the chains even if it is not time."""
         progress = Progress()

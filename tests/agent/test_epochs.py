@@ -108,6 +108,13 @@ def test_history_is_bounded_and_what_is_too_old_is_unknown() -> None:
     assert epochs.on_air(NOON + 3 * HISTORY) is not None
 
 
+def test_an_epoch_covers_its_time() -> None:
+    epochs = some_epochs()
+    own = epochs.fresh(NOON + 100)
+    times = [NOON - 0.001, NOON, NOON + LENGTH - 0.001, NOON + LENGTH]
+    assert [epochs.covers(own, at) for at in times] == [False, True, True, False]
+
+
 def test_own_ebids_are_known_while_their_secrets_live() -> None:
     epochs = some_epochs()
     first, second = epochs.fresh(NOON), epochs.fresh(NOON + LENGTH)
