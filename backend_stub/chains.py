@@ -97,21 +97,23 @@ async def change(
 
 
 async def renew(authority: Authority) -> None:
-    """Append parameters if the newest are half through their time, or the users' issuer key is near its end."""
+    """Append parameters if the newest are half through their time, or the users' issuer key is near its end.
+
+    One transaction, key and all, so that two who renew at once do not make two keys of one number.
+    """
+    told, day = authority.told, today(authority.clock)
     async with authority.database.transaction() as connection:
         before = (await newest(connection)).parameters
-    told, day = authority.told, today(authority.clock)
-    last = max(before.issuers, key=lambda issuer: issuer.number)
-    fresh: tuple[UserIssuer, ...] = ()
-    if day > last.until_day - told.issuer_overlap:
-        # From tomorrow on, so that server and proxies know it before its first user comes; unless it is late already.
-        from_day = day + 1 if day < last.until_day else day
-        fresh = (await new_issuer(authority, last.number + 1, from_day),)
-    half = told.parameters_days * SECONDS_A_DAY / 2
-    if fresh or authority.clock.now() > before.valid_until - half:
-        # A key that is over is still needed for the contacts made in its time.
-        kept = tuple(one for one in before.issuers if one.until_day + before.limits.retention_days >= day)
-        async with authority.database.transaction() as connection:
+        last = max(before.issuers, key=lambda issuer: issuer.number)
+        fresh: tuple[UserIssuer, ...] = ()
+        if day > last.until_day - told.issuer_overlap:
+            # From tomorrow on, so that server and proxies know it before its first user comes; unless it is late.
+            from_day = day + 1 if day < last.until_day else day
+            fresh = (await new_issuer(authority, last.number + 1, from_day),)
+        half = told.parameters_days * SECONDS_A_DAY / 2
+        if fresh or authority.clock.now() > before.valid_until - half:
+            # A key that is over is still needed for the contacts made in its time.
+            kept = tuple(one for one in before.issuers if one.until_day + before.limits.retention_days >= day)
             await change(authority, connection, lambda now: msgspec.structs.replace(now, issuers=kept + fresh))
 
 

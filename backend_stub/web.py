@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import os
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
@@ -156,7 +157,7 @@ async def listening(app: web.Application, settings: Settings, name: str) -> Asyn
             await web.TCPSite(runner, settings.host, settings.port).start()
         except OSError as error:
             raise Misuse(
-                f"{name} cannot listen at {settings.host} port {settings.port} ({error.strerror}); "
+                f"{name} cannot listen at {settings.host} port {settings.port} ({os.strerror(error.errno or 0)}); "
                 "stop what does, or change the port in its settings.toml"
             ) from None
         log.info("%s listens at %s port %d", name, settings.host, settings.port)

@@ -157,6 +157,18 @@ async def _renewed(there: World) -> None:
         await chains.renew(office)
 
 
+async def test_two_who_renew_at_once_make_one_key(there: World, clock: ManualClock) -> None:
+    async with there.office() as one, there.office() as other:
+        clock.pass_by(days=80)
+        await asyncio.gather(*(chains.renew(office) for office in (one, other, one, other)))
+    trusted = await there.trusted()
+    assert trusted.head.number == 1
+    assert [issuer.number for issuer in trusted.parameters.issuers] == [1, 2]
+    await there.follow(1)
+    clock.pass_by(days=1)
+    await there.user(issuer=2)
+
+
 async def test_the_genesis_is_what_its_fingerprint_says(there: World) -> None:
     async with there.office() as office, office.database.transaction() as connection:
         genesis = await chains.link(connection, chains.PARAMETERS, 0)
