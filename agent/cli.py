@@ -10,33 +10,27 @@ import random
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import msgspec
 import setproctitle
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from agent import account, exposure, report, sealing, service, views
 from agent import store as storage
 from agent.clock import day_number, day_text
+from agent.desk import Desk, Json, Yes, err, out, show
 from agent.service import Service, ServiceStatus
 from agent.settings import Settings, default_folder, read_settings
 from agent.store import State, Store
 from agent.sync import SYNC, Sync, SyncStatus
-from ble.carriage import SERVICE_UUID
-from ble.radio import Radio, RadioError, RadioOptions, open_radio
 from protocol import chain, encounter
-from protocol.curve import Curve, open_curve
-from protocol.errors import Misuse, NotJoined, RadioUnavailable, SpotError, StorageError
+from protocol.errors import Misuse, NotJoined, SpotError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from agent.clock import Clock
+    from protocol.curve import Curve
 
 EXIT_CODES = """Exit codes: 0 done; 2 asked for something that cannot be done; 10 malformed data; 12 refused; 13 code or
 invitation refused; 14 the authority's keys changed; 20 backend unreachable; 30 not joined; 31 in use by another
@@ -52,62 +46,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What every command works with."""
-
-    folder: Path
-    settings: Settings
-    clock: Clock
-    chance: random.Random
-
-    def curve(self) -> Curve:
-        """The curve maker; says so where it is the slow one."""
-        curve = open_curve(self.settings.curve or None)
-        if curve.name == "py_ecc":
-            err.print(
-                "[yellow]note:[/] using py_ecc, which is about 100 times slower than arkworks; "
-                + escape("pip install 'spot-agent[fast]' mends that"),
-                soft_wrap=True,
-            )
-        return curve
-
-    @contextlib.contextmanager
-    def store(self) -> Iterator[Store]:
-        """The store, closed afterwards. Raises NotJoined, StorageError."""
-        store = storage.open_store(self.folder, self.settings.key)
-        try:
-            yield store
-        finally:
-            store.close()
-
-    def radio(self) -> Radio:
-        """The radio of the settings. Raises RadioUnavailable."""
-        settings = self.settings
-        options = RadioOptions(
-            adapter=settings.adapter or None,
-            service_uuid=SERVICE_UUID if settings.service_uuid is None else settings.service_uuid,
-            tx_power=settings.tx_power,
-            clock=self.clock,
-        )
-        with radio_errors():
-            return open_radio(settings.radio, options)
-
-
-@contextlib.contextmanager
-def radio_errors() -> Iterator[None]:
-    """A radio's errors as the agent's."""
-    try:
-        yield
-    except RadioError as error:
-        raise RadioUnavailable(str(error)) from None
 
 
 @app.callback()
@@ -124,15 +62,6 @@ def prepare(
     folder = data_dir or default_folder()
     settings = read_settings(folder)
     context.obj = Desk(folder, settings, settings.open_clock(), random.SystemRandom())
-
-
-def show(as_json: bool, facts: Any, *tables: Any) -> None:
-    """Print the facts as JSON, or the tables."""
-    if as_json:
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
-        return
-    for table in tables:
-        out.print(table)
 
 
 @app.command()

@@ -1,0 +1,94 @@
+"""What every `spot` command works with: one data folder's settings, store, curve and radio; how results are shown."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from agent import store as storage
+from ble.carriage import SERVICE_UUID
+from ble.radio import Radio, RadioError, RadioOptions, open_radio
+from protocol.curve import Curve, open_curve
+from protocol.errors import RadioUnavailable
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.clock import Clock
+    from agent.settings import Settings
+    from agent.store import Store
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every command works with."""
+
+    folder: Path
+    settings: Settings
+    clock: Clock
+    chance: random.Random
+
+    def curve(self) -> Curve:
+        """The curve maker; says so where it is the slow one."""
+        curve = open_curve(self.settings.curve or None)
+        if curve.name == "py_ecc":
+            err.print(
+                "[yellow]note:[/] using py_ecc, which is about 100 times slower than arkworks; "
+                + escape("pip install 'spot-agent[fast]' mends that"),
+                soft_wrap=True,
+            )
+        return curve
+
+    @contextlib.contextmanager
+    def store(self) -> Iterator[Store]:
+        """The store, closed afterwards. Raises NotJoined, StorageError."""
+        store = storage.open_store(self.folder, self.settings.key)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def radio(self) -> Radio:
+        """The radio of the settings. Raises RadioUnavailable."""
+        settings = self.settings
+        options = RadioOptions(
+            adapter=settings.adapter or None,
+            service_uuid=SERVICE_UUID if settings.service_uuid is None else settings.service_uuid,
+            tx_power=settings.tx_power,
+            clock=self.clock,
+        )
+        with radio_errors():
+            return open_radio(settings.radio, options)
+
+
+@contextlib.contextmanager
+def radio_errors() -> Iterator[None]:
+    """A radio's errors as the agent's."""
+    try:
+        yield
+    except RadioError as error:
+        raise RadioUnavailable(str(error)) from None
+
+
+def show(as_json: bool, facts: Any, *tables: Any) -> None:
+    """Print the facts as JSON, or the tables."""
+    if as_json:
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        return
+    for table in tables:
+        out.print(table)
