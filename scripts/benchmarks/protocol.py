@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,13 +239,13 @@ def _report_case(world: World, size: int) -> Case:
     return Case(f"authority checks a report of {size}", size, check_report(size), prepare, target)
 
 
-def measure(case: Case, curve: Curve, world: World, seconds: float) -> Row:
+def measure(case: Case, curve: Curve, world: World, seconds: float, clock: Callable[[], float]) -> Row:
     """Count the case's operations in one run, then time it and the same operations bare."""
     counting = CountingCurve(curve)
     counted_run = case.prepare(settle(counting, world))
     counting.trace.clear()
     counted_run()
-    timing = time_in_turns(case.prepare(settle(curve, world)), counting.trace.replay, seconds)
+    timing = time_in_turns(case.prepare(settle(curve, world)), counting.trace.replay, seconds, clock)
     target = case.target if curve.name == "arkworks" else None
     return Row(case, counting.trace.counts(), timing, target)
 
@@ -255,6 +256,7 @@ def add_to(subjects: Any) -> None:
     parser.add_argument("--maker", choices=tuple(MAKERS), default="arkworks", help="of the curve (default arkworks)")
     parser.add_argument("--sizes", type=_sizes, metavar="N,N,...", help="of the reports; 1,100,1000; py_ecc: 1,10")
     parser.add_argument("--seconds", type=float, default=4.0, help="for each row, about (default 4)")
+    parser.add_argument("--cpu", action="store_true", help="time the processor, not the clock: for a busy machine")
     parser.add_argument("--json", action="store_true", help="print numbers for machines")
     parser.set_defaults(run=run)
 
@@ -275,6 +277,7 @@ def run(options: argparse.Namespace) -> int:
         notes.print(f"bench: {error.text}")
         return error.exit_code
     sizes, batch_size = options.sizes or SIZES[curve.name], BATCH[curve.name]
+    clock = time.process_time if options.cpu else time.perf_counter
     rows = []
     with Progress(console=notes, transient=True) as progress:
         task = progress.add_task("making contacts", total=None)
@@ -283,18 +286,23 @@ def run(options: argparse.Namespace) -> int:
         todo = cases(world, sizes, batch_size)
         for index, case in enumerate(todo):
             progress.update(task, description=case.name, completed=index, total=len(todo))
-            rows.append(measure(case, curve, world, options.seconds))
+            rows.append(measure(case, curve, world, options.seconds, clock))
     if options.json:
-        content = {"maker": curve.name, "machine": _machine(), "rows": [row.as_json() for row in rows]}
+        content = {
+            "maker": curve.name,
+            "clock": "cpu" if options.cpu else "wall",
+            "machine": _machine(),
+            "rows": [row.as_json() for row in rows],
+        }
         print(json.dumps(content, indent=2))
     else:
-        _show(Console(width=None if sys.stdout.isatty() else 120), curve.name, rows)
+        _show(Console(width=None if sys.stdout.isatty() else 120), curve.name, rows, cpu=options.cpu)
     return int(any(row.met is False or row.counted != row.case.by_hand for row in rows))
 
 
-def _show(console: Console, maker: str, rows: list[Row]) -> None:
+def _show(console: Console, maker: str, rows: list[Row], *, cpu: bool) -> None:
     machine = _machine()
-    title = f"SPOT with {maker}: milliseconds an item, from bytes to bytes"
+    title = f"SPOT with {maker}: milliseconds{' of processor time' if cpu else ''} an item, from bytes to bytes"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("step", min_width=20)
     for heading in ("ms", "floor", "ratio", "hash", "dec", "mul", "terms", "pair"):

@@ -26,27 +26,29 @@ class Timing:
     rounds: int
 
 
-def time_in_turns(run: Callable[[], None], floor: Callable[[], None], seconds: float) -> Timing:
+def time_in_turns(
+    run: Callable[[], None], floor: Callable[[], None], seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> Timing:
     """Time both in turns for about so many seconds, for at least five rounds."""
-    once = _time(run, 1)
+    once = _time(run, 1, clock)
     times = max(1, math.ceil(SHORTEST / once))
     rounds = min(MOST, max(FEWEST, int(seconds / (2 * times * once))))
     measured, floors = [], []
     for turn in range(rounds):
         # Who goes first changes, so that neither always finds the caches warm.
         if turn % 2:
-            floors.append(_time(floor, times))
-            measured.append(_time(run, times))
+            floors.append(_time(floor, times, clock))
+            measured.append(_time(run, times, clock))
         else:
-            measured.append(_time(run, times))
-            floors.append(_time(floor, times))
+            measured.append(_time(run, times, clock))
+            floors.append(_time(floor, times, clock))
     ratios = [one / other for one, other in zip(measured, floors, strict=True)]
     return Timing(statistics.median(measured), statistics.median(floors), statistics.median(ratios), rounds)
 
 
-def _time(run: Callable[[], None], times: int) -> float:
+def _time(run: Callable[[], None], times: int, clock: Callable[[], float]) -> float:
     gc.collect()
-    start = time.perf_counter()
+    start = clock()
     for _ in range(times):
         run()
-    return (time.perf_counter() - start) / times
+    return (clock() - start) / times
