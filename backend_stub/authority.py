@@ -39,7 +39,9 @@ log = logging.getLogger(__name__)
 FOLDER = "authority"
 DATABASE = "authority.db"
 RENEW_EVERY = 3600.0  # s
-CODES_KEPT = 60 * SECONDS_A_DAY  # after they expire: longer than a report can be repeated
+CODES_KEPT = (
+    60 * SECONDS_A_DAY
+)  # after codes and invitations expire: people are told so, and a repeated report gets its answer
 JOIN_LIMIT = 4096
 
 
@@ -87,7 +89,9 @@ class Authority:
             await connection.execute(delete(store.reports).where(store.reports.c.code.in_(over)))
             await connection.execute(delete(store.codes).where(store.codes.c.expires_at < now - CODES_KEPT))
             await connection.execute(delete(store.reported).where(store.reported.c.day < day - retention))
-            await connection.execute(delete(store.invitations).where(store.invitations.c.expires_at < now, unused))
+            await connection.execute(
+                delete(store.invitations).where(store.invitations.c.expires_at < now - CODES_KEPT, unused)
+            )
 
 
 @asynccontextmanager
