@@ -48,11 +48,16 @@ def assert_nothing_secret_in(world: World, text: str) -> None:
     assert not [one for one in (*hidden, world.body.code) if one in text]
 
 
-@pytest.mark.parametrize("field", credentials.CHANGES)
-@pytest.mark.parametrize("kind", credentials.SHOWINGS)
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (kind, field)
+        for kind in credentials.SHOWINGS
+        for field in credentials.CHANGES
+        if kind != "extension" or field not in {"nullifiers", "commitments"}  # an extension has no bases
+    ],
+)
 def test_a_show_proven_anew_breaks_just_the_equations_meant_for_its_part(world: World, kind: str, field: str) -> None:
-    if kind == "extension" and field in {"nullifiers", "commitments"}:
-        pytest.skip("an extension has no bases")
     whole, statement, shown = credentials.proven_anew(world, kind, field)
     claim = credential.show_claim(world.curve, statement, shown)
     names = ["secret", *("base" for _ in whole.statement.bases), "pairing"]

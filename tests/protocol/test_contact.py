@@ -110,6 +110,17 @@ def test_the_two_sides_of_a_contact_share_only_the_ccm(world: World) -> None:
     assert one.partial != other.partial
 
 
+def test_a_submission_says_its_ccm_and_day(world: World) -> None:
+    one = contact.submission_statement(world.curve, world.users.key, bytes(32), DAY)
+    others = [
+        contact.submission_statement(world.curve, world.users.key, b"\1" * 32, DAY),
+        contact.submission_statement(world.curve, world.users.key, bytes(32), DAY - 1),
+    ]
+    assert len({statement.message for statement in (one, *others)}) == 3
+    assert one.bases != others[0].bases
+    assert one.bases == others[1].bases, "a second day for one contact shows the same nullifier"
+
+
 def test_a_lone_server_makes_no_record(world: World) -> None:
     """A dishonest server can sign for an invented nullifier; without a proxy's proof that is worth nothing."""
     ccm, nullifier = bytes(32), world.curve.g1.encode()
