@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import msgspec
 import setproctitle
 import typer
-from rich.markup import escape
 
 from agent import account, exposure, report, sealing, service, views
 from agent import store as storage
@@ -85,7 +84,7 @@ def join(
     genesis, now = followed[0][0], followed[-1][0]
     seen = chain.fingerprint(genesis.head.hash)
     if not as_json:
-        out.print(f"Authority    {escape(now.parameters.authority)}\nFingerprint  {seen}")
+        out.print(f"Authority    {views.plain(now.parameters.authority)}\nFingerprint  {seen}")
     if fingerprint and _plain(fingerprint) != _plain(seen):
         raise Misuse(f"this authority's fingerprint is {seen}, not the one you gave; you may be talking to another one")
     if not (fingerprint or yes) and not typer.confirm("Is this the fingerprint that the authority published?"):
@@ -98,7 +97,7 @@ def join(
     finally:
         store.close()
     facts = {"authority": now.parameters.authority, "fingerprint": seen, "data_dir": str(desk.folder)}
-    show(as_json, facts, f"Joined. Data in {desk.folder}. Next: spot run")
+    show(as_json, facts, f"Joined. Data in {views.plain(str(desk.folder))}. Next: spot run")
 
 
 def _plain(fingerprint: str) -> str:
@@ -253,7 +252,7 @@ def declare(
         views.facts_table(
             "Accepted",
             [
-                ("Receipt", receipt.reference),
+                ("Receipt", views.plain(receipt.reference)),
                 ("Contacts", str(len(stored.encounters))),
                 ("Days to be published", published),
             ],
@@ -277,7 +276,7 @@ def _choose_days(store: Store, days: str, yes: bool, as_json: bool) -> set[int]:
         selection = {day: found[day] for day in chosen}
         out.print(views.declaration_table(views.declaration_facts(selection, parameters.risk)))
         out.print(
-            f"\nWhat leaves this device, sealed for {escape(parameters.authority)} and sent through a proxy:\n"
+            f"\nWhat leaves this device, sealed for {views.plain(parameters.authority)} and sent through a proxy:\n"
             "  the report code, and for each contact above its signed record and the secret of that one meeting.\n"
             "What does not: who you are, who they were, where it was, how near, any other contact.\n"
         )
@@ -296,7 +295,9 @@ def exposure_command(context: typer.Context, as_json: Json = False) -> None:
     facts = views.exposure_facts(risks, parameters)
     table = views.exposure_table(risks, parameters) if risks else "No exposure known."
     warned = [day["day"] for day in facts["days"] if day["warning"]]
-    advice = [f"[bold red]Warning[/] for {day}: follow what {escape(parameters.authority)} advises." for day in warned]
+    advice = [
+        f"[bold red]Warning[/] for {day}: follow what {views.plain(parameters.authority)} advises." for day in warned
+    ]
     show(as_json, facts, table, *advice)
 
 
@@ -336,12 +337,12 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     listed = ", ".join(f"{count} {views.STATES[state]}" for state, count in counts.items() if count) or "none yet"
     lines = [
         ("Agent", views.service_text(beat, running=running, paused=paused, now=desk.clock.now())),
-        ("Authority", escape(f"{trusted.parameters.authority} ({member.url})")),
+        ("Authority", views.plain(f"{trusted.parameters.authority} ({member.url})")),
         ("Fingerprint", fingerprint),
         ("Contacts", listed),
         ("Backend", views.sync_text(synced)),
-        *(("Trouble", f"[red]{problem}[/]; tried again with backoff") for problem in sorted(problems)),
-        ("Data", str(desk.folder)),
+        *(("Trouble", f"[red]{views.plain(problem)}[/]; tried again with backoff") for problem in sorted(problems)),
+        ("Data", views.plain(str(desk.folder))),
     ]
     show(as_json, facts, views.facts_table("SPOT", lines))
 
@@ -390,7 +391,7 @@ def main() -> NoReturn:
 def _fail(error: SpotError) -> int:
     if "--json" in sys.argv:
         sys.stdout.write(json.dumps({"error": error.slug, "detail": error.text}) + "\n")
-    err.print(f"[bold red]error:[/] {escape(error.text)}", soft_wrap=True)
+    err.print(f"[bold red]error:[/] {views.plain(error.text)}", soft_wrap=True)
     return error.exit_code
 
 

@@ -33,6 +33,11 @@ STATES = {
 Plain = dict[str, Any]
 
 
+def plain(text: str) -> str:
+    """A text that is not ours: what could forge lines, steer the terminal or pass for markup is taken out."""
+    return escape("".join(character if character.isprintable() else "?" for character in text))
+
+
 def contact_facts(one: Encounter, risk: Risk) -> Plain:
     """One line of the contact list."""
     return {
@@ -55,7 +60,7 @@ def contact_table(contacts: Sequence[Encounter], risk: Risk) -> Table:
         facts = contact_facts(one, risk)
         state = STATES[one.state] + (", declared" if one.declared else "")
         if one.problem:
-            state += f" ({escape(one.problem)})"
+            state += f" ({plain(one.problem)})"
         table.add_row(
             str(one.id),
             time_text(one.first),
@@ -153,7 +158,7 @@ def service_text(service: ServiceStatus | None, *, running: bool, paused: bool, 
         return f"paused (process {service.pid}); go on with: spot resume"
     if service.radio_problem:
         minutes = max(now - service.radio_since, 0) / 60
-        return f"[red]not on air for {minutes:.0f} min: {escape(service.radio_problem)}[/]"
+        return f"[red]not on air for {minutes:.0f} min: {plain(service.radio_problem)}[/]"
     return f"on air (process {service.pid}), {service.peers} peers heard within the last minute"
 
 
@@ -162,7 +167,7 @@ def sync_text(status: SyncStatus) -> str:
     when = f"last {time_text(status.succeeded)}" if status.succeeded else "never yet"
     if status.problem:
         again = f"; next try {time_text(status.refresh_at)}" if status.failures else ""
-        return f"{when}; [red]{escape(status.problem)}[/]{again}"
+        return f"{when}; [red]{plain(status.problem)}[/]{again}"
     if not status.tried:
         return "not asked yet"
     return f"{when}, keys compared over {status.routes} proxy groups"
