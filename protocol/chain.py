@@ -39,8 +39,8 @@ def check_signature(key: bytes, tag: bytes, link: Link) -> None:
         Ed25519PublicKey.from_public_bytes(key).verify(link.signature, hashing.joined(tag, link.body))
     except (InvalidSignature, ValueError):
         raise KeyChanged(
-            "what the authority sent is not signed with its key: it was altered on the way, or this is not the authority "
-            "you joined; ask it, and trust nothing new until then"
+            "what the authority sent is not signed with its key: it was altered on the way, or this is not the "
+            "authority you joined; ask it, and trust nothing new until then"
         ) from None
 
 
