@@ -11,7 +11,7 @@ from agent import transport
 from agent.exposure import near_seconds
 from agent.store import State, StoredReport
 from protocol import declaration, messages
-from protocol.errors import CodeRefused, Refused, SpotError, Unreachable
+from protocol.errors import CodeRefused, NotMine, Refused, SpotError, Unreachable
 
 if TYPE_CHECKING:
     import random as chances
@@ -105,7 +105,7 @@ class Reporter:
     async def send(self, stored: StoredReport) -> Receipt:
         """Send a report through drawn proxies and note the answer. Sending it again later is safe.
 
-        Raises Unreachable, CodeRefused, ReportRefused, Refused.
+        Raises Unreachable, CodeRefused, ReportRefused; NotMine for a report by former parameters.
         """
         report = messages.decode(messages.Report, stored.report)
         sealed = declaration.seal(report, self._sync.account.parameters.seal_key, stored.parameters)
@@ -121,10 +121,11 @@ class Reporter:
             except SpotError as error:
                 failure = error
         else:
-            if isinstance(failure, Unreachable):
-                raise Unreachable(f"{failure.text}; the report is kept: run the same command again")
-            self._store.drop_report(stored)
-            raise failure
+            if isinstance(failure, NotMine) and stored.parameters != self._sync.account.trusted.head.hash:
+                self._store.drop_report(stored)  # made by parameters that have run out
+                raise failure
+            # Whatever it is: a proxy says it. Only the sealed answer is the authority's word.
+            raise Unreachable(f"{failure.text}; the report is kept: run the same command again")
         if receipt.accepted:
             self._store.finish_report(stored, messages.encode(receipt))
             return receipt

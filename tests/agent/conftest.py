@@ -10,12 +10,14 @@ import pytest
 from keyring.backends import fail
 
 from tests.agent import joined
+from tests.agent.servers import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from agent.store import Store
+    from tests.agent.servers import Server
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +45,10 @@ def store(folder: Path) -> Iterator[Store]:
     joined.join(made)
     yield made
     made.close()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """A server on loopback that answers as it is told."""
+    async with serving() as made:
+        yield made

@@ -59,6 +59,14 @@ def join(store: Store, link: messages.Link | None = None, url: str = NOWHERE) ->
     store.put(account.MEMBERSHIP, membership)
 
 
+def move_on(store: Store) -> None:
+    """Let the authority sign new parameters, and the device follow them."""
+    before = account.read_trusted(store)
+    changed = msgspec.structs.replace(before.parameters, number=before.head.number + 1, previous=before.head.hash)
+    link = parameters.sign(world().chain_key, changed)
+    account.keep_trusted(store, parameters.advance(before, link), link)
+
+
 def make_store(folder: Path) -> Store:
     """A fresh store with its key in a file."""
     return create_store(folder, "file", Source("store key"))

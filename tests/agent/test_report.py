@@ -1,0 +1,157 @@
+"""Declaring, through proxies that lie: only the authority's own answer, which is sealed, counts."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from agent.report import Reporter, ReportRefused, declarable
+from agent.store import State
+from agent.sync import Sync
+from protocol import declaration, messages
+from protocol.errors import CodeRefused, NotMine, Refused, Unreachable
+from tests.agent import joined
+from tests.agent.clocks import NOON, VirtualClock
+from tests.agent.joined import met, world
+from tests.agent.servers import answering, problem
+
+if TYPE_CHECKING:
+    from agent.store import Store
+    from tests.agent.servers import Server
+
+CODE = "ABCD-EFGH-IJKL-2345"
+DAY = 20_000
+
+
+@pytest.fixture
+def reporter(store: Store, server: Server) -> Reporter:
+    """Of a device with three signed contacts, whose only proxy is the test's server."""
+    joined.join(store, joined.link_of([server.url]))
+    for secret, made in zip(world().secrets, world().contacts, strict=True):
+        store.keep_encounters([replace(met(), secret=secret, state=State.WAITING)])
+        store.settle(store.encounters()[-1], State.SIGNED, record=messages.encode(made.record))
+    clock, chance = VirtualClock(NOON), random.SystemRandom()
+    return Reporter(world().curve, chance, store, Sync(world().curve, chance, store, clock), clock)
+
+
+def authority_says(server: Server, receipt: messages.Receipt) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        sealed = messages.decode(messages.SealedReport, await request.read())
+        report = declaration.unseal(world().seal, sealed)
+        body = messages.decode(messages.ReportBody, report.body)
+        size = declaration.receipt_size(sealed)
+        return web.Response(body=declaration.seal_receipt(receipt, body.reply_key, size))
+
+    server.answer = answer
+
+
+# --- what is declared ---
+
+
+def test_only_near_signed_and_undeclared_contacts_are_declared(store: Store) -> None:
+    far = met("far", attenuation=90.0)
+    store.keep_encounters([replace(one, state=State.WAITING) for one in (met("near"), far, met("unsigned"))])
+    for one in store.encounters():
+        if one.secret != met("unsigned").secret:
+            store.settle(one, State.SIGNED, record=b"record")
+    found = declarable(store, world().parameters)
+    assert {day: [one.secret for one in contacts] for day, contacts in found.items()} == {DAY: [met("near").secret]}
+
+
+async def test_nothing_but_the_chosen_days_leaves(store: Store, reporter: Reporter, server: Server) -> None:
+    with pytest.raises(Refused, match="other days"):
+        await reporter.make(CODE, [DAY - 1])
+    assert len((await reporter.make(CODE, [DAY])).encounters) == 3
+    assert server.bodies == []
+
+
+# --- the authority's answer ---
+
+
+async def test_an_accepted_report(store: Store, reporter: Reporter, server: Server) -> None:
+    authority_says(server, messages.Receipt(accepted=True, reference="r", days=(DAY,)))
+    stored = await reporter.make(CODE, [DAY])
+    assert (await reporter.send(stored)).reference == "r"
+    assert all(one.declared for one in store.encounters())
+    assert reporter.outstanding(CODE) is None
+    assert [report.receipt is not None for report in store.reports()] == [True]
+
+
+async def test_a_code_that_the_authority_refuses(store: Store, reporter: Reporter, server: Server) -> None:
+    authority_says(server, messages.Receipt(accepted=False, problem="code-spent", text="used"))
+    with pytest.raises(CodeRefused, match="used"):
+        await reporter.send(await reporter.make(CODE, [DAY]))
+    assert store.reports() == []
+    assert not any(one.declared for one in store.encounters())
+
+
+async def test_contacts_that_the_authority_refuses(store: Store, reporter: Reporter, server: Server) -> None:
+    stored = await reporter.make(CODE, [DAY])
+    reasons = bytes([declaration.Reason.FINE, declaration.Reason.PROOF, 250])
+    authority_says(server, messages.Receipt(accepted=False, problem="contacts", text="one is wrong", reasons=reasons))
+    with pytest.raises(ReportRefused) as raised:
+        await reporter.send(stored)
+    assert [refusal.encounter.id for refusal in raised.value.refusals] == [stored.encounters[1]]
+    assert [one.id for one in store.encounters(state=State.REFUSED)] == [stored.encounters[1]]
+    assert store.reports() == []
+
+
+# --- what anybody else says ---
+
+
+@pytest.mark.parametrize("slug", ["code-refused", "refused", "malformed", "not-mine", "misuse", "key-changed"])
+async def test_a_proxys_word_loses_no_report(store: Store, reporter: Reporter, server: Server, slug: str) -> None:
+    stored = await reporter.make(CODE, [DAY])
+    server.answer = problem(403, {"type": f"urn:spot:{slug}", "detail": "no"})
+    with pytest.raises(Unreachable, match="run the same command again"):
+        await reporter.send(stored)
+    assert reporter.outstanding(CODE) == stored
+    assert len(server.bodies) == 3
+    authority_says(server, messages.Receipt(accepted=True))
+    await reporter.send(stored)
+    assert all(one.declared for one in store.encounters())
+
+
+@pytest.mark.parametrize("body", [b"", b"garbage", bytes(1024)])
+async def test_an_answer_that_is_not_the_authoritys(
+    store: Store, reporter: Reporter, server: Server, body: bytes
+) -> None:
+    stored = await reporter.make(CODE, [DAY])
+    server.answer = answering(web.Response(body=body))
+    with pytest.raises(Unreachable, match="run the same command again"):
+        await reporter.send(stored)
+    assert reporter.outstanding(CODE) == stored
+
+
+async def test_repeating_repeats_the_same_report(reporter: Reporter, server: Server) -> None:
+    stored = await reporter.make(CODE, [DAY])
+    server.answer = problem(503, {"type": "urn:spot:unreachable", "detail": "later"})
+    with pytest.raises(Unreachable, match="later"):
+        await reporter.send(stored)
+    inner = {
+        messages.encode(declaration.unseal(world().seal, messages.decode(messages.SealedReport, body)))
+        for body in server.bodies
+    }
+    assert inner == {stored.report}
+    assert len(set(server.bodies)) == 3, "sealed afresh"
+
+
+async def test_a_report_by_former_parameters_is_made_anew(store: Store, reporter: Reporter, server: Server) -> None:
+    stored = await reporter.make(CODE, [DAY])
+    joined.move_on(store)
+    server.answer = problem(409, {"type": "urn:spot:not-mine", "detail": "sync, then declare again"})
+    with pytest.raises(NotMine, match="declare again"):
+        await reporter.send(stored)
+    assert reporter.outstanding(CODE) is None
+
+
+async def test_too_many_contacts(store: Store, reporter: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = world().parameters.limits
+    assert limits.contacts == 1000
+    monkeypatch.setattr("agent.report.declarable", lambda *_: {DAY: store.encounters() * 334})
+    with pytest.raises(Refused, match="at most 1000"):
+        await reporter.make(CODE, [DAY])
