@@ -108,10 +108,11 @@ class Reporter:
         Raises Unreachable, CodeRefused, ReportRefused; NotMine for a report by former parameters.
         """
         report = messages.decode(messages.Report, stored.report)
-        sealed = declaration.seal(report, self._sync.account.parameters.seal_key, stored.parameters)
-        body = messages.encode(sealed)
+        key = self._sync.account.parameters.seal_key
         failure: SpotError = Unreachable("no proxy could be asked; try again")
         for _ in range(TRIES):
+            # Sealed afresh each time, so that two proxies do not see that it is the same.
+            body = messages.encode(declaration.seal(report, key, stored.parameters))
             try:
                 data = await transport.post(
                     self._sync.draw_proxy(), messages.DECLARATION_PATH, body, transport.LONG_TIMEOUT
