@@ -1,0 +1,188 @@
+"""Submitting through proxies that lie, fail or wait for the other side."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from agent.store import State
+from agent.sync import REFUSALS, Sync
+from protocol import chain, contact, encounter, hashing, messages
+from tests.agent import joined
+from tests.agent.clocks import NOON, VirtualClock
+from tests.agent.joined import met, world
+from tests.agent.servers import answering, problem
+
+if TYPE_CHECKING:
+    from agent.store import Encounter, Store
+    from tests.agent.servers import Server
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock(NOON)
+
+
+@pytest.fixture
+def sync(store: Store, server: Server, clock: VirtualClock) -> Sync:
+    """Of a device with one encounter to submit, whose only proxy is the test's server."""
+    joined.join(store, joined.link_of([server.url]))
+    store.keep_encounters([replace(met(), state=State.WAITING, due=NOON)])
+    return Sync(world().curve, random.SystemRandom(), store, clock)
+
+
+def the_one(store: Store) -> Encounter:
+    (one,) = store.encounters()
+    return one
+
+
+def a_proxy(server: Server, *, day: int = 20_000, secret: bytes | None = None) -> None:
+    """Answers as an honest proxy does, unless another day or another contact is asked for."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.Response(status=404)
+        submission = messages.decode(messages.Submission, await request.read())
+        here = world()
+        asked = contact.nullifier_of(submission)
+        signature = contact.sign_partially(here.curve, here.server, submission.ccm, day, asked)
+        partial = messages.Partial(day=day, signature=signature)
+        record = (
+            here.contact(here.alice, secret).record
+            if secret
+            else contact.extend(
+                here.random, here.proxies["north"].credential, "north", here.groups["north"].key, submission, partial
+            )
+        )
+        return padded(messages.Answer(record=record))
+
+    server.answer = answer
+
+
+def padded(answer: messages.Answer) -> web.Response:
+    return web.Response(body=messages.pad(messages.encode(answer), messages.ANSWER_SIZE))
+
+
+async def test_a_signed_contact(store: Store, sync: Sync, server: Server) -> None:
+    a_proxy(server)
+    progress = await sync.step()
+    assert (progress.submitted, progress.signed) == (1, 1)
+    one = the_one(store)
+    assert one.state is State.SIGNED
+    record = messages.decode(messages.ContactRecord, one.record or b"")
+    assert (record.ccm, record.day) == (encounter.ccm_of(one.secret), one.day)
+    assert (await sync.step()).submitted == 0
+
+
+async def test_pending_is_asked_again_with_backoff(
+    store: Store, sync: Sync, server: Server, clock: VirtualClock
+) -> None:
+    server.answer = answering(padded(messages.Answer()))
+    limits = world().parameters.limits
+    longest = limits.retry_first
+    for attempt in range(1, 7):
+        assert (await sync.step()).pending == 1
+        one = the_one(store)
+        assert (one.state, one.attempts) == (State.PENDING, attempt)
+        assert longest / 2 <= one.due - clock.now() <= longest
+        assert (await sync.step()).submitted == 0
+        longest = min(2 * longest, limits.retry_last)
+        clock.set(one.due)
+
+
+async def test_the_other_side_never_comes(store: Store, sync: Sync, server: Server, clock: VirtualClock) -> None:
+    server.answer = answering(padded(messages.Answer()))
+    await sync.step()
+    clock.set(NOON + 5 * 86400)
+    assert (await sync.step()).submitted == 0
+    assert (the_one(store).state, the_one(store).problem) == (State.ENDED, "the other side never came")
+
+
+@pytest.mark.parametrize("lie", ["other day", "other contact"])
+async def test_a_lying_answer_is_not_taken(store: Store, sync: Sync, server: Server, lie: str) -> None:
+    if lie == "other day":
+        a_proxy(server, day=19_990)
+    else:
+        a_proxy(server, secret=bytes(range(32)))
+    assert (await sync.step()).failed == 1
+    assert (the_one(store).state, the_one(store).refusals) == (State.WAITING, 1)
+    assert the_one(store).record is None
+
+
+async def test_a_contact_is_given_up_after_three_refusals(
+    store: Store, sync: Sync, server: Server, clock: VirtualClock
+) -> None:
+    server.answer = problem(403, {"type": "urn:spot:refused", "detail": "no"})
+    for refusals in range(1, REFUSALS + 1):
+        await sync.step()
+        assert the_one(store).refusals == refusals
+        clock.set(the_one(store).due)
+    assert (the_one(store).state, the_one(store).problem) == (State.REFUSED, "no")
+
+
+@pytest.mark.parametrize("slug", ["unreachable", "code-refused-not", "key-changed", "storage", "not-joined", "busy"])
+async def test_what_is_no_refusal_is_tried_for_ever(
+    store: Store, sync: Sync, server: Server, clock: VirtualClock, slug: str
+) -> None:
+    server.answer = problem(400, {"type": f"urn:spot:{slug}", "detail": "later"})
+    for _ in range(REFUSALS + 2):
+        assert (await sync.step()).failed == 1
+        clock.set(the_one(store).due)
+    assert the_one(store).state is State.WAITING
+
+
+async def test_requests_do_not_share_connections(store: Store, sync: Sync, server: Server) -> None:
+    store.keep_encounters([replace(met(f"peer {number}"), state=State.WAITING, due=NOON) for number in range(9)])
+    a_proxy(server)
+    assert (await sync.step()).signed == 10
+    assert len(set(server.ports)) == len(server.ports)
+
+
+# --- chains ---
+
+
+def heads(store: Store, *, parameters: messages.Head | None = None) -> messages.Heads:
+    link = store.get("parameters", messages.Link)
+    assert link is not None
+    known = messages.Head(number=0, hash=chain.hash_of(hashing.PARAMETERS, link))
+    return messages.Heads(parameters=parameters or known, publications=chain.EMPTY)
+
+
+async def test_chains_that_agree(store: Store, sync: Sync, server: Server) -> None:
+    server.answer = answering(web.Response(body=messages.encode(heads(store))))
+    await sync.step(refresh=True)
+    assert (sync.status().problem, sync.status().routes, sync.status().failures) == ("", 2, 0)
+
+
+async def test_other_keys_for_other_users_are_noticed(store: Store, sync: Sync, server: Server) -> None:
+    other = heads(store, parameters=messages.Head(number=0, hash=bytes(32)))
+    server.answer = answering(web.Response(body=messages.encode(other)))
+    await sync.step(refresh=True)
+    assert "keys or publications" in sync.status().problem
+    assert sync.status().failures == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x81" * 100, bytes(1000)])
+async def test_heads_that_are_garbage(store: Store, sync: Sync, server: Server, body: bytes) -> None:
+    server.answer = answering(web.Response(body=body))
+    await sync.step(refresh=True)
+    assert sync.status().failures == 1
+    assert sync.status().problem
+
+
+async def test_a_head_far_ahead_ends_at_the_first_link_that_is_not_there(
+    store: Store, sync: Sync, server: Server
+) -> None:
+    far = messages.encode(heads(store, parameters=messages.Head(number=2**31, hash=bytes(32))))
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=far) if request.path == messages.HEADS_PATH else web.Response(status=404)
+
+    server.answer = answer
+    await sync.step(refresh=True)
+    assert "404" in sync.status().problem
+    assert len(server.ports) <= 4
