@@ -34,16 +34,16 @@ find_python() {
 }
 
 make_environment() {
-    local base extras stamp
+    local base extras made
     base=$(find_python)
     extras=$(IFS=,; echo "$*")
-    stamp=".venv/installed-$(cat pyproject.toml <(echo "$extras") <("$base" --version) | sha256sum | cut -c1-16)"
+    made=.venv/made-$(cat pyproject.toml <("$base" --version) | sha256sum | cut -c1-16)
     python=$PWD/.venv/bin/python
-    [ -e "$stamp" ] && return
+    [ -e "$made-$extras" ] && return
     if ! "$base" -c 'import ensurepip, venv' 2>/dev/null; then need_packages python3-venv; fi
     echo "Installing into .venv (once)"
     "$base" -m venv .venv
     "$python" -m pip install -q --disable-pip-version-check -e ".[$extras]"
-    rm -f .venv/installed-*
-    touch "$stamp"
+    find .venv -maxdepth 1 -name 'made-*' ! -path "$made-*" -delete
+    touch "$made-$extras"
 }
