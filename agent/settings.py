@@ -31,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     clock: SPEED@ANCHOR for demonstrations; the machine's own time, if empty
     """
 
-    radio: Literal["auto", "bluez", "simulated"] = "auto"
+    radio: Literal["auto", "bluez", "windows", "macos", "simulated"] = "auto"
     adapter: str = ""
     service_uuid: Annotated[int, Meta(ge=0, le=0xFFFF)] | None = None
     tx_power: Annotated[int, Meta(ge=-50, le=20)] = 0

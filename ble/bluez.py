@@ -32,8 +32,9 @@ from ble.bluez_bus import (
 )
 from ble.carriage import Carriage
 from ble.failure import failure, of_dbus
-from ble.radio import Clock, Radio, RadioError, Reason, Sighting, SystemClock
-from ble.rotation import DWELL, Rotation
+from ble.radio import Clock, RadioError, Reason, Sighting, SystemClock
+from ble.rotating import RotatingRadio
+from ble.rotation import DWELL
 from ble.scanner import Scanner
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 FILTERS: BlueZDiscoveryFilters = {"RSSI": -120, "DuplicateData": True}
 
 
-class BlueZRadio(Radio):
+class BlueZRadio(RotatingRadio):
     """One adapter of this machine, as BlueZ offers it. Until it is told to do something it does nothing."""
 
     def __init__(
@@ -67,29 +68,9 @@ class BlueZRadio(Radio):
         """Use this adapter (such as hci0; None: the first that is on), taken to send with `tx_power` dBm."""
         carriage = carriage or Carriage()
         self._adapter = adapter
-        self._tx_power = tx_power
         self._sender = BlueZSender(adapter, carriage.service)
-        self._rotation = Rotation(self._sender, dwell=dwell, chance=chance)
-        self._scanner = Scanner(clock or SystemClock(), carriage)
-
-    @property
-    def tx_power(self) -> int:
-        """The power this radio is taken to send with, dBm; BlueZ does not tell what it really is."""
-        return self._tx_power
-
-    @property
-    def dropped(self) -> int:
-        """How many sightings were dropped since the start because nobody took them in time."""
-        return self._scanner.dropped
-
-    @property
-    def trouble(self) -> RadioError | None:
-        """Why the block is not on air at the moment, though it should be."""
-        return self._rotation.trouble
-
-    async def advertise(self, block: bytes | None) -> None:
-        """Send this 36-byte block; see `Radio.advertise`."""
-        await self._rotation.turn_to(block)
+        scanner = Scanner(clock or SystemClock(), carriage)
+        super().__init__(self._sender, scanner, tx_power=tx_power, dwell=dwell, chance=chance)
 
     async def sightings(self) -> AsyncGenerator[Sighting]:
         """Give every frame heard; see `Radio.sightings`. One listener at a time."""
@@ -105,8 +86,7 @@ class BlueZRadio(Radio):
 
     async def close(self) -> None:
         """Fall silent, stop listening, let the adapter go."""
-        self._scanner.close()
-        await self._rotation.turn_to(None)
+        await super().close()
         await self._sender.close()
 
 

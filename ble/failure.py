@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from bleak.exc import (
     BleakBluetoothNotAvailableError,
     BleakBluetoothNotAvailableReason,
@@ -14,13 +16,34 @@ from ble.radio import RadioError, Reason
 # What bleak is known to let through: its own errors, and those of the system below it.
 EXPECTED = (BleakError, OSError, EOFError, TimeoutError)
 
+PLATFORM: str = sys.platform
+
 _REMEDY = {
-    Reason.ABSENT: "Plug in or enable a Bluetooth adapter, and start the Bluetooth service"
-    " (Linux: systemctl start bluetooth).",
-    Reason.OFF: "Turn Bluetooth on (Linux: rfkill unblock bluetooth, then bluetoothctl power on).",
-    Reason.DENIED: "Allow this program to use Bluetooth (Linux: join the group bluetooth, then log in again).",
-    Reason.UNSUPPORTED: "Use another adapter, or the simulated radio.",
-    Reason.FAILED: "Try again; if it stays, restart the Bluetooth service (Linux: systemctl restart bluetooth).",
+    Reason.ABSENT: "Plug in or enable a Bluetooth adapter",
+    Reason.OFF: "Turn Bluetooth on",
+    Reason.DENIED: "Allow this program to use Bluetooth",
+    Reason.UNSUPPORTED: "Use another adapter, or the simulated radio",
+    Reason.FAILED: "Try again; if it stays, restart Bluetooth",
+}
+
+# How that is done, where a platform has a way of its own.
+_MEANS = {
+    "linux": {
+        Reason.ABSENT: ", and start the Bluetooth service (systemctl start bluetooth)",
+        Reason.OFF: " (rfkill unblock bluetooth, then bluetoothctl power on)",
+        Reason.DENIED: " (join the group bluetooth, then log in again)",
+        Reason.FAILED: " (systemctl restart bluetooth)",
+    },
+    "win32": {
+        Reason.OFF: " (Settings, Bluetooth & devices; not in flight mode)",
+        Reason.DENIED: " (Settings, Privacy & security, Radios; on a managed machine ask who manages it)",
+        Reason.FAILED: ' (off and on in Settings, or the service "Bluetooth Support Service")',
+    },
+    "darwin": {
+        Reason.OFF: " (System Settings, Bluetooth)",
+        Reason.DENIED: " (System Settings, Privacy & Security, Bluetooth: the terminal or program it is started from)",
+        Reason.FAILED: " (off and on in System Settings)",
+    },
 }
 
 _NOT_AVAILABLE = {
@@ -49,7 +72,8 @@ _DBUS = {
 
 def failure(reason: Reason, what: str) -> RadioError:
     """Return the error for what happened, ending with what the user should do."""
-    return RadioError(reason, f"{what.rstrip('.')}. {_REMEDY[reason]}")
+    means = _MEANS.get(PLATFORM, {}).get(reason, "")
+    return RadioError(reason, f"{what.rstrip('.')}. {_REMEDY[reason]}{means}.")
 
 
 def of_dbus(name: str, text: str) -> RadioError:

@@ -128,7 +128,7 @@ class Radio(ABC):
 class RadioOptions:
     """What a radio is opened with; each kind looks at what concerns it.
 
-    adapter: the system's name for it, such as hci0; None for the first that is on
+    adapter: the system's name for it, such as hci0; None for the first that is on; Linux only, others have but one
     service_uuid, company: 16 bits each, where frames ride; the same on all devices that are to meet
     tx_power: the power the radio is taken to send with, dBm
     clock: tells the time of sightings; a simulated radio has its air's instead
@@ -144,9 +144,14 @@ class RadioOptions:
     place: Place = (0.0, 0.0)
     name: str = "agent"
 
+    @property
+    def carriage(self) -> Carriage:
+        """Where frames ride. Raises ValueError where a number has more than 16 bits."""
+        return Carriage(self.service_uuid, self.company)
+
 
 def open_radio(kind: str = "auto", options: RadioOptions | None = None) -> Radio:
-    """Return a radio: "bluez", "simulated", or "auto" for this platform's own.
+    """Return a radio: "bluez", "windows", "macos", "simulated", or "auto" for this platform's own.
 
     Nothing is switched on yet. "auto" never falls back to the simulated radio: somebody who believes to be heard
     must be. Raises RadioError (UNSUPPORTED) where there is no such radio.
@@ -154,16 +159,22 @@ def open_radio(kind: str = "auto", options: RadioOptions | None = None) -> Radio
     options = options or RadioOptions()
     if kind == "simulated":
         return _simulated(options)
-    if kind not in ("auto", "bluez"):
-        raise RadioError(Reason.UNSUPPORTED, f"There is no radio of kind {kind!r}: choose auto, bluez or simulated.")
     platform: str = sys.platform
-    if platform != "linux":
+    if kind not in ("auto", *_KINDS.values()):
+        kinds = ", ".join(("auto", *_KINDS.values()))
+        raise RadioError(Reason.UNSUPPORTED, f"There is no radio of kind {kind!r}: choose {kinds} or simulated.")
+    own = _KINDS.get(platform)
+    if own is None:
         raise RadioError(
             Reason.UNSUPPORTED,
-            f"SPOT cannot use the Bluetooth of this platform ({platform}) yet: "
-            "choose the simulated radio, or run it on Linux.",
+            f"SPOT cannot use the Bluetooth of this platform ({platform}): "
+            "choose the simulated radio, or run it on Linux, Windows or macOS.",
         )
-    return _bluez(options)
+    if kind not in ("auto", own):
+        raise RadioError(
+            Reason.UNSUPPORTED, f"The radio {kind} does not exist on this platform ({platform}): choose auto or {own}."
+        )
+    return _OPENERS[own](options)
 
 
 # A platform's module imports what exists on that platform only, so each is imported when it is chosen.
@@ -179,5 +190,20 @@ def _simulated(options: RadioOptions) -> Radio:
 def _bluez(options: RadioOptions) -> Radio:
     from ble.bluez import BlueZRadio
 
-    carriage = Carriage(options.service_uuid, options.company)
-    return BlueZRadio(options.adapter, carriage=carriage, tx_power=options.tx_power, clock=options.clock)
+    return BlueZRadio(options.adapter, carriage=options.carriage, tx_power=options.tx_power, clock=options.clock)
+
+
+def _windows(options: RadioOptions) -> Radio:
+    from ble.windows import WindowsRadio
+
+    return WindowsRadio(carriage=options.carriage, tx_power=options.tx_power, clock=options.clock)
+
+
+def _macos(options: RadioOptions) -> Radio:
+    from ble.macos import MacOSRadio
+
+    return MacOSRadio(carriage=options.carriage, tx_power=options.tx_power, clock=options.clock)
+
+
+_KINDS = {"linux": "bluez", "win32": "windows", "darwin": "macos"}  # by platform
+_OPENERS = {"bluez": _bluez, "windows": _windows, "macos": _macos}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bleak import BleakScanner
 
@@ -45,14 +45,19 @@ class Scanner:
         self._closed = False
         self.dropped = 0
 
-    async def sightings(self, bluez: BlueZScannerArgs | None = None) -> AsyncGenerator[Sighting]:
-        """Scan, and give every frame heard. Raises RadioError; ends when closed."""
+    async def sightings(
+        self, bluez: BlueZScannerArgs | None = None, *, mode: Literal["active", "passive"] = "active"
+    ) -> AsyncGenerator[Sighting]:
+        """Scan, and give every frame heard. Raises RadioError; ends when closed.
+
+        mode: "passive" sends nothing, which bleak can do on Windows, not on macOS, and on Linux only with patterns.
+        """
         if self._listening:
             raise RuntimeError("this radio has a listener already: let it end first")
         self._listening, self._error = True, None
         self._inbox.clear()
         # No service UUIDs are asked for: on Windows and macOS those would hide frames in service data.
-        scanner = BleakScanner(self.heard, bluez=bluez or {})
+        scanner = BleakScanner(self.heard, scanning_mode=mode, bluez=bluez or {})
         try:
             await _start(scanner)
             while True:

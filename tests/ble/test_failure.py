@@ -39,9 +39,13 @@ def test_reasons_of_exceptions(error: Exception, reason: Reason) -> None:
     assert of_exception(error).reason is reason
 
 
+@pytest.mark.parametrize("platform", ["linux", "win32", "darwin", "freebsd"])
 @pytest.mark.parametrize("reason", Reason)
-def test_every_reason_has_a_remedy(reason: Reason) -> None:
+def test_every_reason_has_a_remedy(monkeypatch: pytest.MonkeyPatch, reason: Reason, platform: str) -> None:
+    monkeypatch.setattr("ble.failure.PLATFORM", platform)
     text = str(failure(reason, "It broke."))
+    assert text.endswith(".")
+    assert ("systemctl" in text) <= (platform == "linux")
     assert text.startswith("It broke. ")
     assert len(text) > len("It broke. ")
     assert ".." not in text

@@ -26,8 +26,19 @@ async def test_on_linux_it_is_bluez(monkeypatch: pytest.MonkeyPatch, kind: str) 
         assert radio.trouble is None
 
 
-@pytest.mark.parametrize("platform", ["win32", "darwin", "freebsd"])
-@pytest.mark.parametrize("kind", ["auto", "bluez"])
+@pytest.mark.parametrize(
+    ("platform", "kind"),
+    [
+        ("linux", "windows"),
+        ("linux", "macos"),
+        ("win32", "bluez"),
+        ("win32", "macos"),
+        ("darwin", "bluez"),
+        ("darwin", "windows"),
+        ("freebsd", "auto"),
+        ("freebsd", "bluez"),
+    ],
+)
 def test_elsewhere_it_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, platform: str, kind: str) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     with pytest.raises(RadioError, match=platform) as caught:
@@ -36,7 +47,7 @@ def test_elsewhere_it_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch, pla
 
 
 def test_an_unknown_kind_is_an_error() -> None:
-    with pytest.raises(RadioError, match="choose auto") as caught:
+    with pytest.raises(RadioError, match="choose auto, bluez, windows, macos or simulated") as caught:
         open_radio("carrier pigeon")
     assert caught.value.reason is Reason.UNSUPPORTED
 
