@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import msgspec
 from agent import transport
 from protocol import chain, credential, hashing, messages, parameters
 from protocol.curve import Curve, decode_scalar, encode_scalar
-from protocol.errors import KeyChanged, Misuse, NotJoined, Refused
+from protocol.errors import KeyChanged, Misuse, NotJoined, NotMine, Refused
 
 if TYPE_CHECKING:
     import random as chances
@@ -127,12 +128,10 @@ async def join(
     membership = store.get(MEMBERSHIP, Membership)
     if membership is not None and membership.issued is not None:
         raise Misuse(f"this agent has joined already ({membership.url}); to start anew, run: spot leave")
-    number, issuer = _current_issuer(curve, trusted, day)
     if membership is not None and (membership.genesis, membership.invitation) == (genesis, invitation):
-        try:
-            return await _finish(curve, store, membership, issuer)
-        except Refused:
-            membership = None  # the nonce ran out before the authority saw it: ask anew
+        with contextlib.suppress(Refused, NotMine):  # the nonce or the issuer's period ran out meanwhile: ask anew
+            return await _finish(curve, store, membership)
+    number, issuer = _current_issuer(curve, trusted, day)
     secret = credential.new_secret(chance.randbytes)
     nonce = messages.decode(messages.Nonce, await transport.post(url, messages.NONCE_PATH, b"")).nonce
     request = messages.UserJoin(
@@ -151,10 +150,11 @@ async def join(
     for step, step_link in followed:
         keep_trusted(store, step, step_link)
     store.put(MEMBERSHIP, membership)
-    return await _finish(curve, store, membership, issuer)
+    return await _finish(curve, store, membership)
 
 
-async def _finish(curve: Curve, store: Store, membership: Membership, issuer: credential.IssuerKey) -> Account:
+async def _finish(curve: Curve, store: Store, membership: Membership) -> Account:
+    issuer = parameters.read_keys(curve, read_trusted(store).parameters).issuer(membership.issuer)
     answer = await transport.post(membership.url, messages.JOIN_PATH, membership.request)
     issued = messages.decode(messages.Issued, answer)
     credential.accept(curve, decode_scalar(membership.secret, "the stored secret key"), issuer, issued)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import msgspec
-import setproctitle
 import typer
 
 from agent import account, exposure, report, sealing, service, views
@@ -369,7 +368,8 @@ def leave(context: typer.Context, yes: Yes = False) -> None:
     sealing.forget_key(desk.folder)
     for suffix in ("", "-wal", "-shm", "-journal"):
         (desk.folder / f"{storage.DATABASE}{suffix}").unlink(missing_ok=True)
-    (desk.folder / service.LOCK).unlink(missing_ok=True)
+    for lock in (service.LOCK, storage.MAKING_LOCK):
+        (desk.folder / lock).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         desk.folder.rmdir()
     out.print("Left: everything is deleted.")
@@ -377,8 +377,6 @@ def leave(context: typer.Context, yes: Yes = False) -> None:
 
 def main() -> NoReturn:
     """Run the command; every expected error is one line on standard error and an exit code of its own."""
-    # Codes and invitations stand on the command line: they must not stay in the process list.
-    setproctitle.setproctitle("spot")
     try:
         app()
     except SpotError as error:
@@ -393,7 +391,3 @@ def _fail(error: SpotError) -> int:
         sys.stdout.write(json.dumps({"error": error.slug, "detail": error.text}) + "\n")
     err.print(f"[bold red]error:[/] {views.plain(error.text)}", soft_wrap=True)
     return error.exit_code
-
-
-if __name__ == "__main__":
-    main()

@@ -70,7 +70,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
 @contextlib.contextmanager
 def running_lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold the folder for one running agent. Raises Busy where another one still does after `patience` seconds."""
-    lock = FileLock(folder / LOCK, timeout=patience)
+    lock = FileLock(folder / LOCK, timeout=patience, mode=0o600)
     try:
         lock.acquire()
     except Timeout:

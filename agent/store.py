@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from filelock import FileLock
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from agent import sealing
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from protocol.randomness import Random
 
 DATABASE = "store.db"
+MAKING_LOCK = "store.lock"
 VERSION = 1
 BUSY_SECONDS = 15.0
 
@@ -379,7 +381,6 @@ def create_store(folder: Path, place: sealing.KeyPlace, random: Random) -> Store
     """The store of this folder, made with a fresh key where there is none yet. Raises StorageError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
         if not _is_made(folder):
             sealing.find_key(folder, place) or sealing.make_key(folder, place, random)
             (folder / DATABASE).touch(mode=0o600)
@@ -429,7 +430,9 @@ def _prepare(connection: Any, folder: Path, key: bytes) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]  # the first read shows whether the key fits
     if version not in (0, VERSION):
         raise StorageError(f"the store in {folder} has version {version}, this program knows {VERSION}: update it")
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    if version == 0:  # for two processes at once, perhaps: whichever comes second finds everything made
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    if version == 0:
+        # Two processes at once: SQLite does not wait for the other where the journal's kind is changed.
+        with FileLock(folder / MAKING_LOCK, timeout=BUSY_SECONDS, mode=0o600):
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")

@@ -16,7 +16,7 @@ import msgspec
 from agent import account, transport
 from agent.store import Encounter, State
 from protocol import chain, contact, encounter, messages, parameters, publication
-from protocol.errors import KeyChanged, Malformed, NotMine, Refused, SpotError, Unreachable
+from protocol.errors import KeyChanged, Malformed, NotJoined, NotMine, Refused, SpotError, Unreachable
 
 if TYPE_CHECKING:
     import random as chances
@@ -266,7 +266,10 @@ class Sync:
         """Submit through a proxy drawn for this contact; None: pending."""
         mine = self.account
         ccm = encounter.ccm_of(one.secret)
-        issuer = mine.keys.issuer(mine.issuer)
+        try:
+            issuer = mine.keys.issuer(mine.issuer)
+        except NotMine as error:  # said by this device, not by a proxy: it is no refusal of the contact
+            raise NotJoined(error.text) from None
 
         def prove() -> Submission:
             return contact.submit(

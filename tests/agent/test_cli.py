@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from agent import __main__ as entry
 from agent import cli, service
 from agent.settings import FILE
 from agent.store import State
@@ -44,7 +45,7 @@ PUBLIC = re.compile(r"(fingerprint is|such as) \S+")
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """The command in a process of its own, on the test world's day."""
-    command = [sys.executable, "-m", "agent.cli", "--data-dir", str(folder), *arguments]
+    command = [sys.executable, "-m", "agent", "--data-dir", str(folder), *arguments]
     pipe = subprocess.PIPE
     environment = os.environ | {"SPOT_KEY": "file", "COLUMNS": "200", "SPOT_CLOCK": f"1@0/{NOON - time.time()}"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
@@ -100,14 +101,14 @@ def facts(output: str) -> dict[str, object]:
 
 
 def test_without_a_command_it_says_what_it_is(spot: Spot) -> None:
-    process = subprocess.run([sys.executable, "-m", "agent.cli"], cwd=ROOT, capture_output=True, text=True, check=False)
+    process = subprocess.run([sys.executable, "-m", "agent"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "spot join URL" in process.stdout
     assert process.stderr == ""
 
 
 def test_installed_as_spot() -> None:
     (command,) = importlib.metadata.entry_points(group="console_scripts", name="spot")
-    assert command.load() is cli.main
+    assert command.load() is entry.main
 
 
 @pytest.mark.parametrize("command", COMMANDS)
