@@ -12,6 +12,7 @@ import pytest
 
 from scripts.ble_vm import trace
 from scripts.ble_vm.air import Air
+from scripts.ble_vm.controller import Variant
 from scripts.ble_vm.guest import Guest
 from tests.end_to_end.carousel import check_carousel, check_wires
 
@@ -20,34 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 EPOCH = 9  # seconds that a block is sent; its four frames take 7
-# Says what it sends and what it hears, until it is told to end: a device without anything but the radio.
-DEVICE = """
-import asyncio, contextlib, os, signal, sys
-from ble.assembly import Assembler
-from ble.frame import Block, key_id
-from ble.radio import open_radio
-
-async def hear(radio, assembler=Assembler()):
-    async with contextlib.aclosing(radio.sightings()) as sightings:
-        async for one in sightings:
-            print("heard", one.frame.key_id, one.rssi)
-            if assembler.add(one.frame, one.at):
-                print("whole", one.frame.key_id)
-
-async def main():
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-    async with open_radio("bluez") as radio, asyncio.TaskGroup() as tasks:
-        tasks.create_task(hear(radio))
-        while True:
-            block = Block(os.urandom(32), radio.tx_power).encode()
-            await radio.advertise(block)
-            print("sent", key_id(block), radio.trouble)
-            await asyncio.sleep(float(sys.argv[1]))
-
-with contextlib.suppress(asyncio.CancelledError):
-    asyncio.run(main())
-print("ended")
-"""
+COMMAND = [sys.executable, "-m", "scripts.ble_vm.device", str(EPOCH)]
 
 
 def said(job: Job, word: str) -> list[list[str]]:
@@ -66,9 +40,13 @@ async def test_two_machines_meet_part_and_leave_nothing_behind_but_the_carousel(
     def log() -> list[trace.Sent]:
         return trace.sent((tmp_path / "air.jsonl").read_text())
 
-    async with Air(trace_dir=tmp_path, seed=1) as air, Guest("a", air) as a, Guest("b", air) as b:
-        command = [sys.executable, "-c", DEVICE, str(EPOCH)]
-        one, other = [await guest.start(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}) for guest in (a, b)]
+    # One controller of each kind: with extended advertising, and without.
+    async with (
+        Air(trace_dir=tmp_path, seed=1) as air,
+        Guest("a", air) as a,
+        Guest("b", air, variant=Variant.LEGACY) as b,
+    ):
+        one, other = [await guest.start(COMMAND, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}) for guest in (a, b)]
         for block in (1, 2):
             await hears_whole(one, other, block)
             await hears_whole(other, one, block)
@@ -97,7 +75,7 @@ async def test_two_machines_meet_part_and_leave_nothing_behind_but_the_carousel(
         count = len(log())
         await asyncio.sleep(2)
         assert len(log()) == count, "it is silent once it has ended"
-        blocks = {name: [int(key) for key, _ in said(job, "sent")] for name, job in (("a", one), ("b", other))}
+        blocks = {name: [int(key) for (key,) in said(job, "sent")] for name, job in (("a", one), ("b", other))}
 
     for name in "ab":
         assert check_carousel([packet for packet in log() if packet.by == name]) == blocks[name]
