@@ -100,6 +100,13 @@ class Proximity:
         """How many peers were heard since this time."""
         return sum(one.last >= since for one in self._open.values())
 
+    def is_completing(self, since: float) -> bool:
+        """Whether somebody was heard since this time (Unix seconds) whose block is not complete yet."""
+        for early in reversed(self._early.values()):  # the key ids heard last
+            if early:
+                return early[-1][0] >= since
+        return False
+
     def changed(self) -> list[Encounter]:
         """The encounters that got sightings since this was called last, as they are now."""
         changed = [one for one in self._open.values() if one.changed]

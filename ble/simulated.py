@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ble.frame import SLICES, Frame, carousel
 from ble.propagation import Place, Propagation, Wall
 from ble.radio import Clock, Radio, RadioError, Reason, Sighting, SystemClock
+from ble.rotation import DWELL, PAUSE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -26,6 +28,8 @@ Path: TypeAlias = Callable[[float], Place]  # Unix seconds → where a radio is 
 
 CATCH_UP = 3600.0  # seconds; after a longer gap (a laptop asleep) what was sent before is lost
 DELAY = 0.010  # seconds; a random wait before each advertisement (Core Specification, Vol 6, Part B, 4.4.2.2.1)
+REGISTER = (0.05, 0.225)  # seconds that BlueZ 5.66 was seen to take until a frame is on air
+SCAN_CYCLE = 10.24  # seconds; the kernel's DISCOV_LE_TIMEOUT: so often it forgets which addresses it has reported
 RSSI_MAX = 20  # dBm; the most a controller reports (Core Specification, Vol 4, Part E, 7.7.65.2)
 
 
@@ -38,6 +42,9 @@ class Conditions:
     loss: share of the advertisements lost whatever their strength, 0 to 1
     tick: seconds between two looks at the clock
     queue: sightings kept for a listener that is slow to take them
+    dwell: seconds a frame stays on air, under an address of its own; 0: each advertisement has another frame
+    silence: seconds between two frames that dwell, at least and at most
+    report: seconds within which a radio reports what it hears of one address only once
     """
 
     propagation: Propagation = field(default_factory=Propagation)
@@ -47,6 +54,15 @@ class Conditions:
     loss: float = 0.1
     tick: float = 1.0
     queue: int = 4096
+    dwell: float = 0.0
+    silence: tuple[float, float] = PAUSE
+    report: float = 0.0
+
+
+AS_BLUEZ = Conditions(
+    dwell=DWELL, silence=(PAUSE[0] + REGISTER[0], PAUSE[1] + REGISTER[1]), report=SCAN_CYCLE, loss=0.3
+)
+"""What BlueZ makes of the carousel, on both sides, with a loss that the field finds good: 30 to 70 % are usual."""
 
 
 class Air:
@@ -84,8 +100,8 @@ class Air:
         while self._due and self._due[0][0] <= now:
             at, _, radio = heapq.heappop(self._due)
             at = max(at, now - CATCH_UP)
-            self._send(radio, radio.next_frame(self._chance), at)
-            self._expect(radio, at + self.conditions.interval)
+            self._send(radio, radio.frame(at, self._chance), at)
+            self._expect(radio, self._next(radio, at))
 
     def start(self, radio: SimulatedRadio) -> None:
         """Let a radio that fell silent send again, from a random moment of the coming interval on."""
@@ -102,6 +118,12 @@ class Air:
         self.stop(radio)
         self._places.pop(radio, None)
 
+    def _next(self, radio: SimulatedRadio, at: float) -> float:
+        following = at + self.conditions.interval
+        if not self.conditions.dwell or following < radio.until:
+            return following
+        return radio.until + self._chance.uniform(*self.conditions.silence)
+
     def _expect(self, radio: SimulatedRadio, at: float) -> None:
         at += self._chance.uniform(0.0, DELAY)
         heapq.heappush(self._due, (at, next(self._turn), radio))
@@ -111,7 +133,8 @@ class Air:
             if hearer is sender or not hearer.listening:
                 continue
             rssi = self._rssi(sender, hearer, at)
-            if rssi >= self.conditions.sensitivity and self._chance.random() >= self.conditions.loss:
+            arrives = rssi >= self.conditions.sensitivity and self._chance.random() >= self.conditions.loss
+            if arrives and sender.is_news_to(hearer, at):
                 hearer.hear(Sighting(at, frame, min(round(rssi), RSSI_MAX)))
 
     def _rssi(self, sender: SimulatedRadio, hearer: SimulatedRadio, at: float) -> float:
@@ -129,6 +152,9 @@ class SimulatedRadio(Radio):
         self._tx_power = tx_power
         self._frames: tuple[Frame, ...] = ()
         self._order: list[int] = []
+        self._shown: Frame | None = None
+        self._told: dict[SimulatedRadio, float] = {}  # who reported the frame on air, and when
+        self.until = -math.inf  # the frame on air is not sent any more from then on
         self._inboxes: list[deque[Sighting]] = []
         self._dropped = 0
         self._closed = False
@@ -161,7 +187,7 @@ class SimulatedRadio(Radio):
             self._air.start(self)
         elif not frames:
             self._air.stop(self)
-        self._frames, self._order = frames, []
+        self._frames, self._order, self.until = frames, [], -math.inf
 
     async def sightings(self) -> AsyncGenerator[Sighting]:
         """Give every frame heard, from the first step of the iteration on; ends when the radio is closed."""
@@ -185,11 +211,22 @@ class SimulatedRadio(Radio):
             self._closed = True
             self._frames = ()
 
-    def next_frame(self, chance: random.Random) -> Frame:
-        """Return the frame that is due: all four in random order, then again in another."""
-        if not self._order:
-            self._order = chance.sample(range(SLICES), SLICES)
-        return self._frames[self._order.pop()]
+    def frame(self, at: float, chance: random.Random) -> Frame:
+        """Return the frame that is due at a time: all four in random order, then again in another."""
+        if self._shown is None or at >= self.until:
+            if not self._order:
+                self._order = chance.sample(range(SLICES), SLICES)
+            self._shown = self._frames[self._order.pop()]
+            self.until = at + self._air.conditions.dwell
+            self._told.clear()
+        return self._shown
+
+    def is_news_to(self, hearer: SimulatedRadio, at: float) -> bool:
+        """Whether a hearer reports the frame on air, having received it; if so, it does not do so again soon."""
+        if at - self._told.get(hearer, -math.inf) < self._air.conditions.report:
+            return False
+        self._told[hearer] = at
+        return True
 
     def hear(self, sighting: Sighting) -> None:
         """Keep a sighting for whoever listens, or count it as dropped."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -21,6 +18,7 @@ from protocol import batch, contact, declaration, messages
 from protocol.curve import MAKERS, Curve, open_curve
 from protocol.errors import Misuse, SpotError
 from scripts.benchmarks.counting import CountingCurve, Counts
+from scripts.benchmarks.tables import machine, machine_text
 from scripts.benchmarks.timing import Timing, time_in_turns
 from scripts.benchmarks.world import DAY, ISSUER, RANDOM, build, settle
 
@@ -291,7 +289,7 @@ def run(options: argparse.Namespace) -> int:
         content = {
             "maker": curve.name,
             "clock": "cpu" if options.cpu else "wall",
-            "machine": _machine(),
+            "machine": machine(),
             "rows": [row.as_json() for row in rows],
         }
         print(json.dumps(content, indent=2))
@@ -301,7 +299,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(console: Console, maker: str, rows: list[Row], *, cpu: bool) -> None:
-    machine = _machine()
     title = f"SPOT with {maker}: milliseconds{' of processor time' if cpu else ''} an item, from bytes to bytes"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("step", min_width=20)
@@ -327,18 +324,4 @@ def _show(console: Console, maker: str, rows: list[Row], *, cpu: bool) -> None:
         "the operations of all items together. hash: to G1; dec: decodings, subgroup check included; mul: "
         "multiplications; terms: of multi-scalar multiplications; pair: pairings."
     )
-    console.print(
-        f"Machine: {machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}; "
-        f"Python {machine['python']}."
-    )
-
-
-def _machine() -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
-    return {
-        "processor": models[0] if models else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
-        "python": platform.python_version(),
-    }
+    console.print(machine_text())

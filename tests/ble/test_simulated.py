@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import math
 from contextlib import aclosing
@@ -114,6 +115,46 @@ async def test_advertisements_come_at_their_interval_in_order_and_all_slices_ali
     assert all(sorted(indices[start : start + 4]) == [0, 1, 2, 3] for start in range(0, len(indices) - 4, 4))
     assert len({tuple(indices[start : start + 4]) for start in range(0, len(indices) - 4, 4)}) > 1
     assert {sighting.frame for sighting in heard} == set(carousel(BLOCK.encode()))
+
+
+DWELLING = Conditions(loss=0.0, dwell=1.5, silence=(0.2, 0.4), propagation=Propagation(fading=0.0))
+
+
+async def test_a_frame_that_dwells_is_sent_again_until_its_time_is_over() -> None:
+    heard = await between((1.0, 0.0), 400.0, DWELLING)
+    stays = [list(group) for _, group in itertools.groupby(heard, lambda sighting: sighting.frame)]
+    assert len(stays) == pytest.approx(400 / 1.8 * 15 / 16, abs=10), "one in 16 follows itself"
+    for stay in stays[1:-1]:
+        assert len(stay) in (2, 4)
+        assert stay[1].at - stay[0].at == pytest.approx(1.285, abs=0.006)
+    for before, after in itertools.pairwise(stays[1:-1]):
+        assert 1.5 + 0.2 - 1.29 <= after[0].at - before[-1].at <= 1.5 + 0.4 - 1.28 + 0.01
+    order = [stay[0].frame.index for stay in stays[:4]]
+    assert sorted(order) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("report", "times"), [(0.0, 8), (3.0, 3), (10.0, 1)])
+async def test_an_address_is_reported_once_in_a_while(report: float, times: int) -> None:
+    conditions = dataclasses.replace(DWELLING, dwell=10.0, report=report)
+    heard = await between((1.0, 0.0), 400.0, conditions)
+    stays = [len(list(group)) for _, group in itertools.groupby(heard, lambda sighting: sighting.frame)]
+    assert {stay for stay in stays[1:-1] if stay != 2 * times} == {times}
+
+
+async def test_what_is_lost_is_not_taken_for_reported() -> None:
+    heard = await between((1.0, 0.0), 1000.0, dataclasses.replace(DWELLING, report=10.0, loss=0.5))
+    # Each frame is sent twice: one in four is lost both times.
+    assert len(heard) == pytest.approx(0.75 * 1000 / 1.81, rel=0.1)
+
+
+async def test_a_block_that_changes_while_a_frame_dwells_is_sent_from_then_on() -> None:
+    clock = JumpingClock()
+    air = Air(clock, dataclasses.replace(DWELLING, dwell=60.0, report=60.0))
+    sender, listener = air.radio("sender", (0.0, 0.0)), air.radio("listener", (1.0, 0.0))
+    await sender.advertise(BLOCK.encode())
+    assert {s.frame.key_id for s in await hear(listener, clock, 10.0)} == {carousel(BLOCK.encode())[0].key_id}
+    await sender.advertise(OTHER.encode())
+    assert {s.frame.key_id for s in await hear(listener, clock, 10.0)} == {carousel(OTHER.encode())[0].key_id}
 
 
 async def test_the_same_seed_gives_the_same_sightings() -> None:

@@ -1,0 +1,20 @@
+"""Meetings with much of the radio lost, and windows instead of listening always: a few of what the benches run."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.benchmarks import reception
+
+RUNS = 20
+
+
+@pytest.mark.parametrize("loss", [0.3, 0.5, 0.7])
+async def test_five_minutes_give_the_same_ccm_on_both_sides(loss: float) -> None:
+    runs = [await reception.meet(loss, seed) for seed in range(RUNS)]
+    assert all(run.met[-1] for run in runs)
+    assert not any(run.met[0] for run in runs), "a minute is shorter than the shortest encounter"
+
+
+async def test_a_run_can_be_repeated() -> None:
+    assert await reception.meet(0.5, 7) == await reception.meet(0.5, 7)
