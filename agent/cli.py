@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import msgspec
 import typer
 
-from agent import account, exposure, report, sealing, service, views
+from agent import account, exposure, power, report, sealing, service, views
 from agent import store as storage
 from agent.clock import day_number, day_text
 from agent.desk import Desk, Json, Yes, err, out, show
@@ -141,9 +141,9 @@ async def _run(desk: Desk, curve: Curve, store: Store) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with desk.radio() as radio:
-        worker = Service(store, radio, curve, desk.chance, desk.clock)
+        worker = Service(store, radio, curve, desk.chance, desk.clock, power_cycle=desk.settings.power_cycle)
         with contextlib.suppress(asyncio.CancelledError):
-            await worker.run(desk.settings.correction)
+            await worker.run(desk.settings.correction, lambda: power.duty_of(desk.settings.duty))
 
 
 @app.command()
@@ -327,6 +327,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         "peers": beat.peers if beat else 0,
         "dropped": beat.dropped if beat else 0,
         "radio_problem": beat.radio_problem if beat else "",
+        "radio": views.radio_facts(beat),
         "contacts": {state.value: count for state, count in counts.items()},
         "last_sync": round(synced.succeeded),
         "sync_problem": synced.problem,
@@ -335,7 +336,8 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     }
     listed = ", ".join(f"{count} {views.STATES[state]}" for state, count in counts.items() if count) or "none yet"
     lines = [
-        ("Agent", views.service_text(beat, running=running, paused=paused, now=desk.clock.now())),
+        ("Agent", views.service_text(beat, running=running, paused=paused)),
+        *(("Radio", text) for text in views.radio_texts(beat, desk.clock.now())),
         ("Authority", views.plain(f"{trusted.parameters.authority} ({member.url})")),
         ("Fingerprint", fingerprint),
         ("Contacts", listed),

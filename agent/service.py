@@ -17,18 +17,21 @@ from agent.epochs import Epochs
 from agent.proximity import Proximity
 from agent.store import State
 from agent.sync import Sync
+from ble.duty import MAINS, listen_by
 from ble.radio import RadioError
+from ble.watchdog import Health, Watched
 from protocol import encounter
 from protocol.errors import Busy, SpotError, StorageError
 
 if TYPE_CHECKING:
     import random as chances
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from agent.clock import Clock
     from agent.epochs import OwnEpoch
     from agent.store import Encounter, Store
+    from ble.duty import Duty
     from ble.radio import Radio
     from protocol.curve import Curve
     from protocol.messages import Limits
@@ -42,8 +45,7 @@ CONTROL = 1.0  # how soon pause, resume and leave are noticed
 SYNC_POLL = 5.0  # how soon contacts that another process made due are noticed
 BEAT = 30.0  # how often a status that stays the same is written again
 RADIO_RETRY_FIRST = 1.0
-RADIO_RETRY_LAST = 60.0
-LISTEN_STEADY = 20.0  # a radio that has not failed for so long hears, also where nobody is near; a start may take 15
+RADIO_RETRY_LAST = 16.0
 PROBE = 1.0  # how long to wait for who only asks whether an agent is running
 # The agent's own seconds:
 CLOCK_CHECK = 10.0  # how soon a clock that was set, or a machine that slept, is noticed
@@ -54,7 +56,10 @@ SERVICE = "service"
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What the running agent says of itself. Times: seconds since 1970; peers: heard within the last minute."""
+    """What the running agent says of itself. Times: seconds since 1970.
+
+    peers: heard within the last minute, and round of listening; duty: "mains" or "battery"
+    """
 
     pid: int
     started: float
@@ -63,8 +68,13 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     peers: int = 0
     encounters: int = 0
     dropped: int = 0
-    radio_problem: str = ""
-    radio_since: float = 0.0
+    duty: str = MAINS.name
+    health: Health = Health()
+
+    @property
+    def radio_problem(self) -> str:
+        """What is wrong with the radio now, and what to do; empty if nothing is known to be."""
+        return self.health.problem
 
 
 @contextlib.contextmanager
@@ -95,31 +105,45 @@ def is_running(folder: Path) -> bool:
 class Service:
     """One agent at work on one data folder."""
 
-    def __init__(self, store: Store, radio: Radio, curve: Curve, chance: chances.Random, clock: Clock) -> None:
-        """chance: a cryptographic source. The radio stays the caller's to close."""
+    def __init__(
+        self,
+        store: Store,
+        radio: Radio,
+        curve: Curve,
+        chance: chances.Random,
+        clock: Clock,
+        *,
+        power_cycle: bool = False,
+    ) -> None:
+        """chance: a cryptographic source; power_cycle: whether a stuck radio may be switched off and on.
+
+        The radio stays the caller's to close.
+        """
         self._store = store
-        self._radio = radio
+        self._radio = Watched(radio, clock, power_cycle=power_cycle)
         self._chance = chance
         self._clock = clock
         self._sync = Sync(curve, chance, store, clock)
         self._started = clock.now()
         self._unkept: dict[bytes, Encounter] = {}
         self._disk_problem = ""
-        self._unsent: RadioError | None = None
-        self._unheard: RadioError | None = None
         self._radio_problem = ""
-        self._radio_since = 0.0
         self._forgot_day = 0
         self._said: ServiceStatus | None = None
+        self._duty = MAINS
 
-    async def run(self, correction: float = 0.0) -> None:
-        """Work until cancelled, or until `spot leave`. Raises Busy, NotJoined."""
+    async def run(self, correction: float = 0.0, duty: Callable[[], Duty] = lambda: MAINS) -> None:
+        """Work until cancelled, or until `spot leave`. Raises Busy, NotJoined.
+
+        correction: dB added to every attenuation; duty: how to listen, asked again and again
+        """
         with running_lock(self._store.folder, PROBE):
             self._store.put(STOP, None)
             self._known_limits = limits = self._sync.account.parameters.limits
             self._store.recover(limits.minimum, self._draw_due)
             self._epochs = Epochs(limits.epoch, self._radio.tx_power, self._chance.randbytes)
             self._proximity = Proximity(self._epochs, correction)
+            self._find_duty = duty
             LOG.info("running; epoch %d s", limits.epoch)
             try:
                 async with asyncio.TaskGroup() as group:
@@ -161,11 +185,12 @@ class Service:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._broadcast())
-                group.create_task(self._listen())
+                group.create_task(
+                    listen_by(self._ask_duty, self._listen, self._proximity.is_completing, self._clock, self._chance)
+                )
                 group.create_task(self._flush_forever())
         finally:
             self._epochs.switch(None, self._clock.now())
-            self._unsent = self._unheard = None
             self._flush(self._epochs.destroy_all())
             with contextlib.suppress(RadioError):
                 await self._radio.advertise(None)
@@ -177,45 +202,33 @@ class Service:
             own = self._epochs.fresh(self._clock.now())
             try:
                 await self._radio.advertise(own.block)
-            except RadioError as error:
+            except RadioError:  # which the radio's health tells
                 self._epochs.switch(None, self._clock.now())
-                self._unsent = error
                 await asyncio.sleep(retry)
                 retry = min(retry * 2, RADIO_RETRY_LAST)
                 continue
             retry = RADIO_RETRY_FIRST
             self._epochs.switch(own, self._clock.now())
-            self._unsent = None
             while self._epochs.covers(own, now := self._clock.now()):
                 await self._clock.sleep(min(own.ends - now, CLOCK_CHECK))
 
     async def _listen(self) -> None:
-        retry = RADIO_RETRY_FIRST
-        while True:
-            steady = asyncio.get_running_loop().call_later(LISTEN_STEADY, self._hears)
-            try:
-                async with aclosing(self._radio.sightings()) as sightings:
-                    async for sighting in sightings:
-                        retry = RADIO_RETRY_FIRST
-                        self._hears()
-                        self._proximity.hear(sighting)
-            except RadioError as error:
-                self._unheard = error
-            finally:
-                steady.cancel()
-            await asyncio.sleep(retry)
-            retry = min(retry * 2, RADIO_RETRY_LAST)
+        async with aclosing(self._radio.sightings()) as sightings:
+            async for sighting in sightings:
+                self._proximity.hear(sighting)
 
-    def _hears(self) -> None:
-        self._unheard = None
+    def _ask_duty(self) -> Duty:
+        duty = self._find_duty()
+        if duty != self._duty:
+            LOG.info("listening as on %s", duty.name)
+        self._duty = duty
+        return duty
 
-    def _note_radio(self) -> None:
-        text = str(self._unsent or self._radio.trouble or self._unheard or "")
-        if text != self._radio_problem:
-            self._radio_problem = text
-            self._radio_since = self._clock.now()
-            if text:
-                LOG.warning("radio: %s", text)
+    def _note_radio(self, problem: str) -> None:
+        if problem != self._radio_problem:
+            self._radio_problem = problem
+            if problem:
+                LOG.warning("radio: %s", problem)
             else:
                 LOG.info("radio: works again")
 
@@ -275,17 +288,18 @@ class Service:
 
     def _say(self, *, on_air: bool) -> None:
         now = self._clock.now()
-        self._note_radio()
+        health = self._radio.health
+        self._note_radio(health.problem)
         status = ServiceStatus(
             pid=os.getpid(),
             started=self._started,
             beat=now,
-            on_air=on_air and self._epochs.on_air(now) is not None and not self._radio_problem,
-            peers=self._proximity.peers(now - 60),
+            on_air=on_air and self._epochs.on_air(now) is not None and not health.problem,
+            peers=self._proximity.peers(now - 60 - self._duty.round),
+            duty=self._duty.name,
             encounters=len(self._proximity),
             dropped=self._radio.dropped,
-            radio_problem=self._radio_problem,
-            radio_since=self._radio_since,
+            health=health,
         )
         said = self._said
         if said is not None and status == msgspec.structs.replace(said, beat=now) and now - said.beat < BEAT:

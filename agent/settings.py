@@ -26,6 +26,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     adapter: such as hci0; the first that is on, if empty
     service_uuid: 16 bits, the same on all devices that are to meet
     tx_power: the power the radio sends with, dBm; correction: added to every attenuation measured, dB
+    power_cycle: whether an adapter that is stuck may be switched off and on; a keyboard may hang on it
+    duty: "mains" listens always, "battery" now and then, "auto" as the machine is powered at the moment
     curve: "arkworks" or "py_ecc"; the fastest installed, if empty
     key: where the store's key is kept: "auto" is the system's keyring where there is one, else a file
     clock: SPEED@ANCHOR for demonstrations; the machine's own time, if empty
@@ -36,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     service_uuid: Annotated[int, Meta(ge=0, le=0xFFFF)] | None = None
     tx_power: Annotated[int, Meta(ge=-50, le=20)] = 0
     correction: Annotated[float, Meta(ge=-60, le=60)] = 0.0
+    power_cycle: bool = False
+    duty: Literal["auto", "mains", "battery"] = "auto"
     curve: Literal["", "arkworks", "py_ecc"] = ""
     key: Literal["auto", "keyring", "file"] = "auto"
     clock: str = ""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich.markup import escape
 from rich.table import Table
 
 from agent.clock import day_text, time_text
 from agent.exposure import near_seconds
 from agent.store import State
+from ble.duty import MAINS
+from ble.watchdog import Health
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -148,7 +151,7 @@ def progress_text(progress: Progress, waiting: int) -> str:
     return (", ".join(parts) or "nothing was due") + (f"; {waiting} more when their time comes" if waiting else "")
 
 
-def service_text(service: ServiceStatus | None, *, running: bool, paused: bool, now: float) -> str:
+def service_text(service: ServiceStatus | None, *, running: bool, paused: bool) -> str:
     """What the running agent is doing, in a line."""
     if not running:
         return "not running (start it with: spot run)" + (", paused" if paused else "")
@@ -156,10 +159,57 @@ def service_text(service: ServiceStatus | None, *, running: bool, paused: bool, 
         return "starting"
     if paused:
         return f"paused (process {service.pid}); go on with: spot resume"
-    if service.radio_problem:
-        minutes = max(now - service.radio_since, 0) / 60
-        return f"[red]not on air for {minutes:.0f} min: {plain(service.radio_problem)}[/]"
-    return f"on air (process {service.pid}), {service.peers} peers heard within the last minute"
+    if service.health.problem:
+        return f"[red]not on air[/] (process {service.pid})"
+    if service.duty == MAINS.name:
+        return f"on air (process {service.pid}), {service.peers} peers heard within the last minute"
+    return (
+        f"on air (process {service.pid}), {service.peers} peers heard within the last three minutes; "
+        "listens now and then to save the battery"
+    )
+
+
+def radio_facts(service: ServiceStatus | None) -> Plain:
+    """How the radio is: since when it is mute or deaf (Unix seconds, null if it is not), and what was wrong last."""
+    health = service.health if service else Health()
+    return {
+        "mute_since": health.mute and round(health.mute.since),
+        "mute": health.mute.what if health.mute else "",
+        "deaf_since": health.deaf and round(health.deaf.since),
+        "deaf": health.deaf.what if health.deaf else "",
+        "quiet_since": health.quiet_since and round(health.quiet_since),
+        "last_trouble": health.last and msgspec.to_builtins(health.last),
+    }
+
+
+def radio_texts(service: ServiceStatus | None, now: float) -> list[str]:
+    """The same for a person, a line each: what is wrong now, else what was."""
+    if service is None:
+        return []
+    health = service.health
+    texts = [
+        f"[red]{_TROUBLES[one.kind]} since {time_text(one.since)}[/] ({_minutes(now - one.since)}): {plain(one.what)}"
+        for one in (health.mute, health.deaf)
+        if one
+    ]
+    if health.quiet_since is not None:
+        texts.append(
+            f"nothing heard since {time_text(health.quiet_since)} ({_minutes(now - health.quiet_since)}), not even "
+            "foreign devices: alone, or deaf; it listens anew now and then"
+        )
+    if health.last and health.last.until is not None:
+        lasted = _minutes(health.last.until - health.last.since)
+        texts.append(
+            f"was {health.last.kind} from {time_text(health.last.since)} for {lasted}: {plain(health.last.what)}"
+        )
+    return texts
+
+
+_TROUBLES = {"mute": "mute: nobody can hear this device", "deaf": "deaf: it hears nobody"}
+
+
+def _minutes(seconds: float) -> str:
+    return f"{max(seconds, 0):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def sync_text(status: SyncStatus) -> str:

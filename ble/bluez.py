@@ -28,6 +28,7 @@ from ble.bluez_bus import (
     connect,
     disconnect,
     find_adapter,
+    power_cycle,
     watch,
 )
 from ble.carriage import Carriage
@@ -83,6 +84,14 @@ class BlueZRadio(RotatingRadio):
         async with watch(adapter, self._scanner.fail), contextlib.aclosing(scan):
             async for sighting in scan:
                 yield sighting
+
+    async def power_cycle(self) -> None:
+        """Switch the adapter off and on; see `Radio.power_cycle`."""
+        bus = await connect()
+        try:
+            await power_cycle(bus, await find_adapter(bus, self._adapter))
+        finally:
+            await disconnect(bus)
 
     async def close(self) -> None:
         """Fall silent, stop listening, let the adapter go."""

@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbus_fast import BusType, Message, MessageType, unpack_variants
+from dbus_fast import BusType, Message, MessageType, Variant, unpack_variants
 from dbus_fast.aio import MessageBus
 from dbus_fast.errors import AuthError, DBusFastError
 
@@ -24,6 +24,7 @@ PROPERTIES = "org.freedesktop.DBus.Properties"
 OBJECTS = "org.freedesktop.DBus.ObjectManager"
 
 CALL = 5.0  # seconds; the slowest call, registering an advertisement, takes a quarter of one
+OFF = 1.0  # seconds that an adapter which is power-cycled stays off
 
 _DAEMON = "org.freedesktop.DBus"
 
@@ -127,6 +128,22 @@ async def check_powered(bus: MessageBus, adapter: Adapter) -> None:
         raise of_dbus(refusal.name, refusal.text) from refusal
     if not powered.value:
         raise failure(Reason.OFF, f"Bluetooth adapter {adapter.name} is off")
+
+
+async def power_cycle(bus: MessageBus, adapter: Adapter) -> None:
+    """Switch the adapter off and, whatever happens, on again. Raises RadioError."""
+    try:
+        await _switch(bus, adapter, on=False)
+        await asyncio.sleep(OFF)
+    finally:
+        await _switch(bus, adapter, on=True)
+
+
+async def _switch(bus: MessageBus, adapter: Adapter, *, on: bool) -> None:
+    try:
+        await call(bus, adapter.path, f"{PROPERTIES}.Set", "ssv", ADAPTER, "Powered", Variant("b", on))
+    except RefusedError as refusal:
+        raise of_dbus(refusal.name, refusal.text) from refusal
 
 
 @contextlib.asynccontextmanager

@@ -94,6 +94,11 @@ class Radio(ABC):
         """Why nothing is sent at the moment, though a block should be; it is being tried again meanwhile."""
         return None
 
+    @property
+    def advertisements(self) -> int | None:
+        """How many advertisements were heard since the start, foreign ones too; None where that is not known."""
+        return None
+
     @abstractmethod
     async def advertise(self, block: bytes | None) -> None:
         """Broadcast the carousel of this 36-byte block, under fresh addresses, until told otherwise.
@@ -110,6 +115,13 @@ class Radio(ABC):
         Raises RadioError when the radio stops hearing; it may then be called again. Ends when the radio is
         closed. Whoever leaves the loop before uses `contextlib.aclosing`, so that the scan ends there.
         """
+
+    def interrupt(self, error: RadioError) -> None:  # noqa: B027 (a radio that cannot has nothing to do)
+        """Let the sightings under way end with this error, where the radio can."""
+
+    async def power_cycle(self) -> None:
+        """Switch the adapter off and on, which ends every connection that other programs have. Raises RadioError."""
+        raise RadioError(Reason.UNSUPPORTED, "This radio cannot be switched by programs: do it in the settings.")
 
     @abstractmethod
     async def close(self) -> None:

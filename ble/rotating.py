@@ -45,9 +45,18 @@ class RotatingRadio(Radio):
         """Why the block is not on air at the moment, though it should be."""
         return self._rotation.trouble
 
+    @property
+    def advertisements(self) -> int:
+        """How many advertisements were heard since the start, foreign ones too."""
+        return self._scanner.advertisements
+
     async def advertise(self, block: bytes | None) -> None:
         """Send this 36-byte block; see `Radio.advertise`."""
         await self._rotation.turn_to(block)
+
+    def interrupt(self, error: RadioError) -> None:
+        """Let the sightings under way end with this error."""
+        self._scanner.fail(error)
 
     async def close(self) -> None:
         """Fall silent, stop listening."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DWELL = 1.5
 PAUSE = (0.05, 0.25)  # seconds of silence between two frames, at least and at most
 RETRY = 2.0  # seconds after the first failure, then twice as long each time
-RETRY_MAX = 30.0
+RETRY_MAX = 16.0
 
 _log = logging.getLogger(__name__)
 

@@ -44,6 +44,7 @@ class Scanner:
         self._listening = False
         self._closed = False
         self.dropped = 0
+        self.advertisements = 0  # of any kind
 
     async def sightings(
         self, bluez: BlueZScannerArgs | None = None, *, mode: Literal["active", "passive"] = "active"
@@ -77,6 +78,7 @@ class Scanner:
         """Take what bleak reports of one address."""
         if advertisement.rssi not in RSSI_RANGE:
             return
+        self.advertisements += 1
         frames = self._carriage.frames(
             advertisement.service_data, advertisement.manufacturer_data, advertisement.service_uuids
         )

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import service as module
+from agent import views
 from agent.service import PAUSED, SERVICE, STOP, Service, ServiceStatus, is_running, running_lock
 from agent.store import State, Store, open_store
+from ble import watchdog
 from ble.propagation import Propagation
 from ble.radio import Radio, RadioError, Reason
 from ble.simulated import Air, Conditions
+from ble.watchdog import Health, Trouble
 from protocol.errors import Busy, NotJoined, StorageError
 from tests.agent import joined
 from tests.agent.clocks import NOON, VirtualClock
@@ -93,9 +96,10 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SYNC_POLL", 3600.0),
         ("RADIO_RETRY_FIRST", 0.01),
         ("RADIO_RETRY_LAST", 0.02),
-        ("LISTEN_STEADY", 0.05),
     ):
         monkeypatch.setattr(module, name, seconds)
+    for name, seconds in (("LOOK", 0.01), ("RETRY_FIRST", 0.01), ("RETRY_LAST", 0.02), ("STEADY", 0.05)):
+        monkeypatch.setattr(watchdog, name, seconds)
 
 
 @pytest.fixture(autouse=True)
@@ -364,6 +368,26 @@ async def test_a_radio_that_does_not_hear_is_told_until_it_does(
         radio.deaf = None
         await eventually(lambda: on_air(store))
         assert problem(store) == ""
+
+
+async def test_deaf_and_mute_are_told_apart_and_since_when(store: Store, radio: FakeRadio, clock: VirtualClock) -> None:
+    async with running(make_service(store, radio, clock)):
+        await eventually(lambda: on_air(store))
+        await clock.advance(5)
+        radio.later = OFF
+        await eventually(lambda: problem(store) == str(OFF))
+        said = store.get(SERVICE, ServiceStatus)
+        assert said is not None
+        assert said.health == Health(mute=Trouble("mute", NOON + 5, str(OFF)))
+        await clock.advance(60)
+        radio.later = None
+        await eventually(lambda: on_air(store) and problem(store) == "")
+        said = store.get(SERVICE, ServiceStatus)
+        assert said is not None
+        assert said.health == Health(last=Trouble("mute", NOON + 5, str(OFF), NOON + 65))
+        lines = " ".join(views.radio_texts(said, NOON + 70))
+        assert "was mute from" in lines
+        assert "for 60 s: Bluetooth is off: switch it on." in lines
 
 
 async def test_a_radio_that_fails_later_is_told(store: Store, radio: FakeRadio, clock: VirtualClock) -> None:
