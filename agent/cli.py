@@ -20,7 +20,10 @@ from agent import account, exposure, power, report, sealing, service, views
 from agent import store as storage
 from agent.clock import day_number, day_text
 from agent.desk import Desk, Json, Yes, err, out, show
+from agent.doctor_cli import doctor_command
+from agent.notify import open_manager
 from agent.service import Service, ServiceStatus
+from agent.service_cli import service_app
 from agent.settings import Settings, default_folder, read_settings
 from agent.store import State, Store
 from agent.sync import SYNC, Sync, SyncStatus
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """Exit codes: 0 done; 2 asked for something that cannot be done; 10 malformed data; 12 refused; 13 code or
 invitation refused; 14 the authority's keys changed; 20 backend unreachable; 30 not joined; 31 in use by another
-process; 32 the store or the disk; 33 the radio; 130 interrupted."""
+process; 32 the store or the disk; 33 the radio; 40 the doctor found a fault; 130 interrupted."""
 
 app = typer.Typer(
     name="spot",
@@ -141,7 +144,15 @@ async def _run(desk: Desk, curve: Curve, store: Store) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with desk.radio() as radio:
-        worker = Service(store, radio, curve, desk.chance, desk.clock, power_cycle=desk.settings.power_cycle)
+        worker = Service(
+            store,
+            radio,
+            curve,
+            desk.chance,
+            desk.clock,
+            power_cycle=desk.settings.power_cycle,
+            manager=open_manager(),
+        )
         with contextlib.suppress(asyncio.CancelledError):
             await worker.run(desk.settings.correction, lambda: power.duty_of(desk.settings.duty))
 
@@ -375,6 +386,10 @@ def leave(context: typer.Context, yes: Yes = False) -> None:
     with contextlib.suppress(OSError):
         desk.folder.rmdir()
     out.print("Left: everything is deleted.")
+
+
+app.command(name="doctor")(doctor_command)
+app.add_typer(service_app)
 
 
 def main() -> NoReturn:

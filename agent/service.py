@@ -14,6 +14,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from agent.epochs import Epochs
+from agent.notify import Nobody
 from agent.proximity import Proximity
 from agent.store import State
 from agent.sync import Sync
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.epochs import OwnEpoch
+    from agent.notify import Manager
     from agent.store import Encounter, Store
     from ble.duty import Duty
     from ble.radio import Radio
@@ -114,6 +116,7 @@ class Service:
         clock: Clock,
         *,
         power_cycle: bool = False,
+        manager: Manager | None = None,
     ) -> None:
         """chance: a cryptographic source; power_cycle: whether a stuck radio may be switched off and on.
 
@@ -124,6 +127,7 @@ class Service:
         self._chance = chance
         self._clock = clock
         self._sync = Sync(curve, chance, store, clock)
+        self._manager: Manager = manager or Nobody()
         self._started = clock.now()
         self._unkept: dict[bytes, Encounter] = {}
         self._disk_problem = ""
@@ -151,6 +155,7 @@ class Service:
                     await self._control()
                     syncing.cancel()
             finally:
+                self._manager.stopping()
                 with contextlib.suppress(SpotError):
                     self._store.put(SERVICE, None)
             LOG.info("stopped")
@@ -301,6 +306,7 @@ class Service:
             dropped=self._radio.dropped,
             health=health,
         )
+        self._manager.tell(on_air=status.on_air, paused=not on_air, problem=self._radio_problem, peers=status.peers)
         said = self._said
         if said is not None and status == msgspec.structs.replace(said, beat=now) and now - said.beat < BEAT:
             return  # a memory card wears out
