@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.power import duty_of, on_battery
+from agent.service import SERVICE, Service, ServiceStatus
 from ble.duty import BATTERY, MAINS
+from ble.simulated import Air
+from tests.agent import joined
+from tests.agent.clocks import VirtualClock
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agent.store import Store
 
 
 def supply(folder: Path, name: str, **facts: str) -> None:
@@ -53,3 +62,43 @@ def test_a_duty_that_is_set_is_kept_to(tmp_path: Path) -> None:
     supply(tmp_path, "BAT0", type="Battery", status="Discharging")
     assert duty_of("mains", tmp_path) is MAINS
     assert duty_of("battery", tmp_path / "nowhere") is BATTERY
+
+
+async def test_an_agent_on_battery_listens_in_windows_and_sends_always(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.service.CONTROL", 0.01)
+    clock = VirtualClock()
+    air = Air(clock)
+    mine, other = air.radio("agent", (0, 0)), air.radio("other", (1, 0))
+    duty = BATTERY
+    running = asyncio.create_task(
+        Service(store, mine, joined.world().curve, random.Random(1), clock).run(duty=lambda: duty)
+    )
+
+    async def said() -> str:
+        await asyncio.sleep(0.05)
+        status = store.get(SERVICE, ServiceStatus)
+        assert status is not None
+        return status.duty
+
+    async with contextlib.aclosing(other.sightings()) as sightings:
+        hearing = asyncio.ensure_future(anext(sightings))
+        while not mine.listening:  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.005)
+        await clock.advance(5)
+        assert not mine.listening
+        await clock.advance(50)
+        assert not mine.listening
+        assert await said() == "battery"
+        await hearing
+        assert (await anext(sightings)).at <= clock.now()
+        assert not mine.listening
+        duty = MAINS  # plugged in
+        await clock.advance(BATTERY.round)
+        assert mine.listening
+        assert await said() == "mains"
+        await clock.advance(600)
+        assert mine.listening
+    running.cancel()
+    await asyncio.wait({running})

@@ -28,7 +28,7 @@ def test_every_setting_can_stand_in_the_file(tmp_path: Path) -> None:
     written(
         tmp_path,
         'radio = "simulated"\nadapter = "hci1"\nservice_uuid = 0xFD6F\ntx_power = -12\ncorrection = 3.5\n'
-        'curve = "py_ecc"\nkey = "file"\nclock = "120@1700000000"\n',
+        'duty = "battery"\ncurve = "py_ecc"\nkey = "file"\nclock = "120@1700000000"\n',
     )
     assert read_settings(tmp_path) == Settings(
         radio="simulated",
@@ -36,6 +36,7 @@ def test_every_setting_can_stand_in_the_file(tmp_path: Path) -> None:
         service_uuid=0xFD6F,
         tx_power=-12,
         correction=3.5,
+        duty="battery",
         curve="py_ecc",
         key="file",
         clock="120@1700000000",
