@@ -55,7 +55,7 @@ async def feed(heard: Callback, reports: Reports | None, rate: float, seconds: f
         while reports and given < passed * rate:
             heard(*next(reports))
             given += 1
-        await asyncio.sleep(BEAT)
+        await asyncio.sleep(BEAT if reports else seconds)
     return (time.process_time() - taken) / passed
 
 

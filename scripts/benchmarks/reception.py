@@ -20,40 +20,54 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from ble.duty import Duty
+
 LOSSES = (0.3, 0.5, 0.7)
 MINUTES = 5
 MINIMUM = 60.0  # seconds that an encounter must span, as authorities have it unless they set something else
 REACH = {0.3: 0.99, 0.5: 0.99}  # share of runs of five minutes; at 70 % it is an aim
-TICK = 10.0  # seconds; what is heard has its own time, so looking seldom changes nothing but the pace
+# Seconds; what is heard has its own time, so looking seldom changes nothing but the pace, where there are no windows.
+TICK = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What came of one meeting, on both sides.
+    """What came of one meeting.
 
-    met: after each minute, whether both hold the same long enough encounter; whole: seconds until the first whole block
+    met: after each number of minutes, whether both hold the same long enough encounter
+    whole: of both, seconds until the first whole block; sightings: of both
+    listened, beats: of the first one, seconds, and of how many two seconds there was something to keep
     """
 
     met: tuple[bool, ...]
-    sightings: int
     whole: tuple[float, float]
+    sightings: int
+    listened: float
+    beats: int
 
 
-async def meet(loss: float, seed: int) -> Run:
-    """Two devices 1 m apart for five minutes, from a random moment of an epoch on."""
+async def meet(
+    loss: float,
+    seed: int,
+    minutes: Sequence[int] = range(1, MINUTES + 1),
+    duties: tuple[Duty, Duty] = (MAINS, MAINS),
+) -> Run:
+    """Two devices 1 m apart for the longest of these minutes, from a random moment of an epoch on."""
     chance = random.Random(f"{loss} {seed}")  # noqa: S311 (to be repeatable)
     begun = NOON + chance.uniform(0, EPOCH)
     clock = Clock(begun)
-    air = Air(clock, dataclasses.replace(AS_BLUEZ, loss=loss, tick=TICK), seed=seed)
-    one, other = (Device(air, clock, x, MAINS, chance) for x in (0.0, 1.0))
+    tick = 1.0 if any(duty.round for duty in duties) else TICK
+    air = Air(clock, dataclasses.replace(AS_BLUEZ, loss=loss, tick=tick), seed=seed)
+    one, other = (Device(air, clock, x, duty, chance) for x, duty in enumerate(duties))
     met = []
     async with on_air((one, other)):
-        for _ in range(MINUTES):
-            await clock.run(60.0)
+        for minute in minutes:
+            await clock.run(begun + minute * 60 - clock.now())
             one.note()
             other.note()
             met.append(shared(one, other, MINIMUM) > 0)
-    return Run(tuple(met), one.sightings + other.sightings, (one.whole_at - begun, other.whole_at - begun))
+    whole = (one.whole_at - begun, other.whole_at - begun)
+    return Run(tuple(met), whole, one.sightings + other.sightings, one.listened, len(one.beats))
 
 
 async def measure(losses: Sequence[float], runs: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent.epochs import Epochs
 from agent.proximity import Proximity
+from agent.service import FLUSH
 from ble.duty import listen_by
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ async def _settle() -> None:
 class Device:
     """One device at x metres.
 
+    listened: seconds; sightings: how many; beats: numbers of the two seconds in which there was one
     spans: seconds between first and last sighting, by an encounter's secret; whole_at: when a block was first complete
     """
 
@@ -73,6 +75,7 @@ class Device:
         self.radio = air.radio(f"at {x} m", (x, 0.0))
         self.listened = 0.0
         self.sightings = 0
+        self.beats: set[int] = set()
         self.whole_at = math.inf
         self.spans: dict[bytes, float] = {}
         self._clock = clock
@@ -104,6 +107,7 @@ class Device:
             async with contextlib.aclosing(self.radio.sightings()) as sightings:
                 async for sighting in sightings:
                     self.sightings += 1
+                    self.beats.add(int(sighting.at // FLUSH))
                     self._proximity.hear(sighting)
                     if self._proximity.heard == 1:
                         self.whole_at = min(self.whole_at, sighting.at)
