@@ -88,7 +88,7 @@ async def examine(desk: Desk, url: str = "") -> list[Finding]:
     kept: list[Joined] = []
     findings += await _within("keyring", lambda: [check_keyring(folder, settings)])
     findings += await _within("store", lambda: check_store(folder, settings, kept))
-    probes = await probe_all(dict.fromkeys([*_urls(kept), *([url] if url else [])]))
+    probes = await probe_all(dict.fromkeys([*_urls(kept), *([url.rstrip("/")] if url else [])]))
     findings.append(check_clock(settings, next((one.offset for one in probes if one.offset is not None), None)))
     findings += check_backend(kept[0] if kept else None, probes)
     findings += [check_certificate(one) for one in _by_host(probes)]
@@ -328,7 +328,8 @@ def check_store(folder: Path, settings: Settings, kept: list[Joined]) -> list[Fi
         if member is None or member.issued is None:
             return [Finding("store", Verdict.WARNING, "joining was not finished", "spot join URL --invite CODE")]
         groups = account.read_trusted(store).parameters.groups
-        kept.append(Joined(member.url, tuple(tuple(group.proxies) for group in groups)))
+        proxies = tuple(tuple(url.rstrip("/") for url in group.proxies) for group in groups)
+        kept.append(Joined(member.url.rstrip("/"), proxies))
         running = service.is_running(folder)
         beat = store.get(service.SERVICE, ServiceStatus) if running else None
         paused = bool(store.get(service.PAUSED, bool))
@@ -381,7 +382,8 @@ def check_backend(joined: Joined | None, probes: list[Probe]) -> list[Finding]:
         return [Finding("backend", Verdict.WARNING, text, "spot join URL --invite CODE, or look first: --url URL")]
     by_url = {one.url: one for one in probes}
     proxies = {} if joined is None else {url: by_url[url] for group in joined.proxies for url in group}
-    findings = [_backend(one) for one in probes if one.url not in proxies]
+    authority = joined and joined.url
+    findings = [_backend(one) for one in probes if one.url == authority or one.url not in proxies]
     if joined is not None:
         findings.append(_proxies(joined, proxies))
     return findings

@@ -52,14 +52,14 @@ class Probe:
 
 
 async def probe_all(urls: Iterable[str]) -> list[Probe]:
-    """Look at all of them. Raises nothing."""
+    """Look at all of these URLs, which end in no slash. Raises nothing."""
     limit = asyncio.Semaphore(PARALLEL)
 
     async def one(url: str) -> Probe:
         async with limit:
             return await probe(url)
 
-    return list(await asyncio.gather(*(one(url.rstrip("/")) for url in urls)))
+    return list(await asyncio.gather(*(one(url) for url in urls)))
 
 
 async def probe(url: str) -> Probe:

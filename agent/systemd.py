@@ -147,9 +147,11 @@ def _group_exists() -> bool:
 def unit(plan: Plan) -> str:
     """The text of the unit. Raises Misuse for paths that systemd cannot be told."""
     hidden = [path for path in plan.program if _in_home(path)]
-    binds = [f"BindReadOnlyPaths={_path(path)}\n" for path in _outermost(hidden)]
+    binds = [f"BindReadOnlyPaths={_quoted(str(path))}\n" for path in _outermost(hidden)]
     writable = (
-        f"BindPaths={_path(plan.folder)}" if _in_home(plan.folder) else f"ReadWritePaths={_quoted(str(plan.folder))}"
+        f"BindPaths={_quoted(str(plan.folder))}"
+        if _in_home(plan.folder)
+        else f"ReadWritePaths={_quoted(str(plan.folder))}"
     )
     binds.append(writable + "\n")
     return _UNIT.format(
@@ -177,12 +179,7 @@ def _quoted(text: str) -> str:
     if not text.isprintable():
         raise Misuse(f"systemd cannot be told the path {text!r}; use another --data-dir or place to install")
     text = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{text}"' if set(text) & set(" '\\\"") else text
-
-
-def _path(path: Path) -> str:
-    """For BindPaths=, where a colon would separate two paths."""
-    return _quoted(str(path).replace(":", "\\:"))
+    return f'"{text}"' if set(text) & set(" :'\\\"") else text  # of two paths, a colon would stand between
 
 
 def _word(word: str) -> str:

@@ -11,6 +11,8 @@ from keyring.backends import fail
 
 from tests.agent import joined
 from tests.agent.servers import serving
+from tests.ble.conftest import bluez as bluez
+from tests.ble.conftest import system_bus as system_bus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -169,6 +169,9 @@ class FakeBlueZ:
                 interface: {
                     "Powered": Variant("b", powered),
                     "Roles": Variant("as", ["central", "peripheral"]),
+                    "Modalias": Variant("s", "usb:v1D6Bp0246d0552"),  # BlueZ 5.82
+                    "SupportedInstances": Variant("y", 4),
+                    "ActiveInstances": Variant("y", 1),
                 }
                 for interface in interfaces
             }
