@@ -23,6 +23,8 @@ from scripts.benchmarks.world import build
 if TYPE_CHECKING:
     import argparse
 
+    from scripts.benchmarks.world import World
+
 PEERS = (0, 10, 100, 1000)
 RATE = 300  # advertisements a second
 SHARE, MEGABYTES, AIM_PEERS = 0.05, 80, 100  # the aim
@@ -41,6 +43,12 @@ def measure(seconds: float) -> list[dict[str, Any]]:
             progress.advance(task)
         rows.append({"what": "empty callback", "peers": AIM_PEERS} | _row(AIM_PEERS, seconds))
     return rows
+
+
+def measure_idle(world: World, folder: Path, seconds: float) -> float:
+    """The share of one core that an agent takes that hears nothing."""
+    joined.join(folder, world).close()
+    return float(_row(0, seconds, "--folder", str(folder))["share"])
 
 
 def _row(peers: int, seconds: float, *more: str) -> dict[str, Any]:
