@@ -1,7 +1,7 @@
 """`spot doctor --radio`: two machines side by side, each shows what it hears of the other.
 
 What is sent looks like an agent's carousel and takes the same way, but can be taken for nobody: the EBID has bit 255
-set, which no X25519 key has, so every agent refuses to make an encounter of it (docs/protocol.md, 5.2). That bit is
+set, which no X25519 key has, so every agent refuses to make an encounter of it (docs/protocol.md, 5.3). That bit is
 also how the checks of several machines know each other among the agents that they hear.
 """
 
