@@ -62,6 +62,7 @@ class Air:
         self.random = random.Random(seed)  # noqa: S311 - must be repeatable
         self.trace_dir = trace_dir
         self._link = Link(self)
+        self._adapters: dict[str, tuple[AirController, _Wire]] = {}
         self._stack = AsyncExitStack()
         self._files = ExitStack()
         self._log: IO[str] | None = None
@@ -105,6 +106,7 @@ class Air:
             name, self._link, wire, f"00:00:5E:00:53:{number:02X}", variant=variant, tx_power=tx_power, sets=sets
         )
         wire.parser.set_packet_sink(_Snooped(controller, snooper))
+        self._adapters[name] = controller, wire
         path = self._folder / f"{name}.hci"
         server = await asyncio.get_running_loop().create_unix_server(lambda: wire, path)
 
@@ -116,6 +118,12 @@ class Air:
 
         self._stack.push_async_callback(stop)
         return path
+
+    def unplug(self, name: str) -> None:
+        """Take the power from an adapter, which has it again at once and waits for its guest to attach it anew."""
+        controller, wire = self._adapters[name]
+        controller.lose_power()
+        wire.parser.reset()  # a packet that was cut off is never completed
 
     def sent(self, by: str, sent: Advertisement, heard: dict[str, int], kind: str | None = None) -> None:
         """Write one packet into the log; heard: RSSI, dBm, by the names of those that the packet reached."""

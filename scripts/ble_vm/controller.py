@@ -167,10 +167,14 @@ class AirController(Controller):
 
     def on_hci_reset_command(self, command: hci.HCI_Reset_Command) -> hci.HCI_StatusReturnParameters:
         """Stop sending and listening, which Bumble's reset does not."""
+        self.lose_power()
+        return super().on_hci_reset_command(command)
+
+    def lose_power(self) -> None:
+        """Stop sending and listening, and forget what was ordered."""
         self.silence()
         self.advertising_sets.clear()
         self.le_scan_enable = False
-        return super().on_hci_reset_command(command)
 
     def silence(self) -> None:
         """Stop every advertisement."""

@@ -185,6 +185,24 @@ async def test_an_adapter_of_bluetooth_4_2(tmp_path: Path) -> None:
     assert [(one.address, one.data) for one in orders] == [(ADDRESS, DATA)]
 
 
+async def test_an_adapter_that_was_unplugged_is_silent_and_deaf_until_it_is_told_anew(tmp_path: Path) -> None:
+    air = Air(trace_dir=tmp_path)
+    async with pair(air) as (a, b):
+        await b.scan()
+        await a.advertise()
+        await asyncio.sleep(0.1)
+        a._writer.write(bytes(hci.HCI_Reset_Command())[:2])  # cut off
+        await asyncio.sleep(0.1)
+        air.unplug("a")
+        count = len(on_air(tmp_path))
+        await asyncio.sleep(0.1)
+        assert len(on_air(tmp_path)) == count
+        await a.command(hci.HCI_Reset_Command())
+        await a.advertise()
+        await asyncio.sleep(0.1)
+        assert len(on_air(tmp_path)) > count
+
+
 def test_the_same_seed_is_the_same_air() -> None:
     airs = [Air(loss=0.3, seed=seed) for seed in (1, 1, 2)]
     first, again, other = ([air.rssi(0) for _ in range(50)] for air in airs)
