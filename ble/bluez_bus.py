@@ -78,6 +78,8 @@ async def call(bus: MessageBus, path: str, method: str, signature: str = "", *bo
     Raises RefusedError where the answer is an error, and RadioError where none came: then nobody knows what was
     done.
     """
+    if not bus.connected:  # dbus-fast would write into a closed socket, and leave an error that nobody can take
+        raise failure(Reason.FAILED, "The connection to the system bus has ended")
     interface, _, member = method.rpartition(".")
     destination = _DAEMON if interface == _DAEMON else BLUEZ
     message = Message(

@@ -399,6 +399,24 @@ async def test_a_radio_that_fails_later_is_told(store: Store, radio: FakeRadio, 
         await eventually(lambda: on_air(store) and problem(store) == "")
 
 
+async def test_an_encounter_goes_on_after_the_radio_was_mended(
+    store: Store, radio: FakeRadio, clock: VirtualClock, air: Air, tmp_path: Path
+) -> None:
+    async with running(make_service(store, radio, clock)), with_peer(air, clock, tmp_path):
+        await eventually(lambda: radio.advertised and radio.listening)
+        await clock.advance(60)
+        await eventually(lambda: span(store) > 50)
+        radio.deaf, radio.later = OFF, OFF
+        await clock.advance(60)
+        await eventually(lambda: problem(store) == str(OFF))
+        radio.deaf = radio.later = None
+        await eventually(lambda: on_air(store) and radio.listening)
+        await clock.advance(60)
+        await eventually(lambda: span(store) > 170)
+        assert len(radio.advertised) == 1, "the same key goes on"
+    assert len(store.encounters()) == 1
+
+
 async def test_nothing_heard_while_silent_is_kept(
     store: Store, radio: FakeRadio, clock: VirtualClock, air: Air, tmp_path: Path
 ) -> None:

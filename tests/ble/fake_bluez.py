@@ -153,6 +153,10 @@ class FakeBlueZ:
             case "Get":
                 powered = Variant("b", self.adapters[str(message.path).rpartition("/")[2]])
                 return Message.new_method_return(message, "v", [powered])
+            case "Set":
+                self.switch(str(message.path).rpartition("/")[2], on=message.body[2].value)
+                self.log.append(("on" if message.body[2].value else "off", str(message.path)))
+                return Message.new_method_return(message)
             case "UnregisterAdvertisement":
                 return self._unregister(message)
             case "SetDiscoveryFilter":

@@ -152,6 +152,33 @@ async def test_advertising_outlives_a_restart_of_bluez(radio: BlueZRadio, bluez:
     await bluez.until("on air", len(bluez.shown) + 4)
 
 
+async def test_power_cycling_leaves_the_adapter_on_and_the_frames_come_back(
+    radio: BlueZRadio, bluez: FakeBlueZ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ble.bluez_bus.OFF", 0.05)
+    await radio.advertise(OLD.encode())
+    await radio.power_cycle()
+    assert [event for event, _ in bluez.log if event in ("off", "on")] == ["off", "on"]
+    await bluez.until("on air", len(bluez.shown) + 4)
+    assert "altered" not in dict(bluez.log)
+
+
+async def test_power_cycling_that_is_cut_off_leaves_the_adapter_on(radio: BlueZRadio, bluez: FakeBlueZ) -> None:
+    cycling = asyncio.create_task(radio.power_cycle())
+    await bluez.until("off")
+    cycling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cycling
+    assert bluez.adapters == {"hci0": True}
+
+
+async def test_an_adapter_that_may_not_be_switched_is_an_error(radio: BlueZRadio, bluez: FakeBlueZ) -> None:
+    bluez.refuse["Set"] = "org.freedesktop.DBus.Error.AccessDenied"
+    with pytest.raises(RadioError) as caught:
+        await radio.power_cycle()
+    assert caught.value.reason is Reason.DENIED
+
+
 async def test_cancelled_in_the_middle_of_a_call_nothing_stays_on_air(radio: BlueZRadio, bluez: FakeBlueZ) -> None:
     bluez.ignore.add("RegisterAdvertisement")
     task = asyncio.create_task(radio.advertise(OLD.encode()))
