@@ -91,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
             for row in rows
         ],
         "Processor time of a process of its own, store and idle work included, in the middle of an epoch in which "
-        "every peer was heard all the time. What bleak and D-Bus take before their callback is not in it.",
+        "every peer was heard all the time. What bleak and D-Bus take before their callback is not in it: see "
+        "scripts/bench energy.",
         f"At most {SHARE:.0%} and {MEGABYTES} MB at {AIM_PEERS} peers: [bold]{'met' if met else 'MISSED'}[/]",
         machine_text(),
     )

@@ -26,7 +26,7 @@ from ble.simulated import AS_BLUEZ
 from protocol import chain, contact, messages
 from protocol.curve import MAKERS, open_curve
 from protocol.encounter import SECONDS_A_DAY
-from scripts.benchmarks import agent, exchange, flood, joined
+from scripts.benchmarks import agent, bluez, exchange, flood, joined
 from scripts.benchmarks.reception import meet
 from scripts.benchmarks.simulation import EPOCH, NOON
 from scripts.benchmarks.tables import machine, machine_text, notes, show
@@ -58,7 +58,7 @@ PAIRS = {
 
 @dataclass(frozen=True)
 class Meetings:
-    """What came of many meetings of 15 minutes. Means of one device: listened (share), sightings, beats to keep."""
+    """What came of many meetings of 15 minutes. Means of the first device: listened (share), sightings, beats."""
 
     missed: dict[int, float]
     listened: float
@@ -76,11 +76,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class Common:
-    """What every curve has in common. Processor seconds: of a sighting, of keeping an encounter, of an idle second."""
+    """What every curve has in common. Processor seconds: of a sighting, of keeping an encounter, of an idle second.
+
+    bluez: what is on top of that where the radio is BlueZ's; None where it could not be measured
+    """
 
     sighting: float
     keep: float
     idle: float
+    bluez: bluez.Costs | None
     submission: exchange.Exchange
     heads: exchange.Exchange
 
@@ -105,7 +109,7 @@ async def meetings(duties: tuple[Duty, Duty], runs: int) -> Meetings:
     return Meetings(
         missed={minutes: 1 - statistics.fmean(run.met[at] for run in done) for at, minutes in enumerate(MINUTES)},
         listened=statistics.fmean(run.listened for run in done) / (MINUTES[-1] * 60),
-        sightings=statistics.fmean(run.sightings for run in done) / 2,
+        sightings=statistics.fmean(run.sightings[0] for run in done),
         beats=statistics.fmean(run.beats for run in done),
     )
 
@@ -157,6 +161,7 @@ def common_of(world: World, seconds: float) -> Common:
             sighting=still.cpu_seconds / still.reports,
             keep=keeping(world, Path(name) / "kept", seconds),
             idle=agent.measure_idle(world, Path(name) / "idle", 10 * seconds),
+            bluez=bluez.measure(),
             submission=exchange.measure(messages.SUBMISSION_PATH, submission, answer),
             heads=exchange.measure(messages.HEADS_PATH, None, heads),
         )
@@ -164,19 +169,24 @@ def common_of(world: World, seconds: float) -> Common:
 
 def day_of(duty: Duty, maker: str, contacts: int, unit: Unit, common: Common, heard: Meetings) -> Day:
     """A day, multiplied up."""
+    radio = common.bluez or bluez.Costs(0.0, 0.0, 0.0)
     a_contact = (
-        heard.sightings * common.sighting
+        heard.sightings * (radio.report + common.sighting)
         + heard.beats * common.keep
         + SUBMISSIONS * (unit.submit + common.submission.cpu_seconds)
         + unit.check_record
     )
     together = min(contacts * CONTACT_SECONDS, SECONDS_A_DAY)  # one contact after another, as far as a day goes
     submissions = contacts * SUBMISSIONS
+    always = (
+        SECONDS_A_DAY * (common.idle + radio.frame * frames_a_second() + radio.scan * scans_a_second(duty))
+        + EXCHANGES * common.heads.cpu_seconds
+    )
     return Day(
         duty.name,
         maker,
         contacts,
-        cpu=SECONDS_A_DAY * common.idle + EXCHANGES * common.heads.cpu_seconds + contacts * a_contact,
+        cpu=always + contacts * a_contact,
         on_air=SECONDS_A_DAY * sendings_a_second() * AIRTIME,
         listening=together * heard.listened + (SECONDS_A_DAY - together) * share_alone(duty),
         sent=submissions * common.submission.sent + EXCHANGES * common.heads.sent,
@@ -186,7 +196,17 @@ def day_of(duty: Duty, maker: str, contacts: int, unit: Unit, common: Common, he
 
 def sendings_a_second() -> float:
     """Advertisements that BlueZ sends of the carousel."""
-    return math.ceil(AS_BLUEZ.dwell / AS_BLUEZ.interval) / (AS_BLUEZ.dwell + statistics.fmean(AS_BLUEZ.silence))
+    return math.ceil(AS_BLUEZ.dwell / AS_BLUEZ.interval) * frames_a_second()
+
+
+def frames_a_second() -> float:
+    """Frames that are registered with BlueZ, one after another."""
+    return 1 / (AS_BLUEZ.dwell + statistics.fmean(AS_BLUEZ.silence))
+
+
+def scans_a_second(duty: Duty) -> float:
+    """Windows that a duty begins."""
+    return share_alone(duty) / duty.window
 
 
 def share_alone(duty: Duty) -> float:
@@ -256,7 +276,7 @@ def _show_missed(heard: dict[str, Meetings], runs: int) -> None:
             for name, one in heard.items()
         ],
         f"Measured on the simulated radio, {runs} seeded runs a row: missed is what not both sides hold, with the same "
-        "CCM and 60 s or longer. Listens: the first device, with the other near. Sightings and writes: in 15 minutes.",
+        "CCM and 60 s or longer. Listens: the first device, with the other near. Sightings and writes: its, in 15 min.",
     )
 
 
@@ -269,13 +289,20 @@ def _show_units(units: dict[str, Unit], common: Common) -> None:
         ("exchange a submission for an answer over HTTP", common.submission.cpu_seconds),
         ("run for a second with nobody near", common.idle),
     ]
+    if common.bluez:
+        rows += [
+            ("put a frame on air and take it off, over D-Bus", common.bluez.frame),
+            ("begin a scan and end it, over D-Bus", common.bluez.scan),
+            ("get a report from BlueZ through bleak", common.bluez.report),
+        ]
     show(
         "One of each",
         ["what", "CPU ms"],
         [[name, f"{seconds * 1000:.3f}"] for name, seconds in rows],
         f"Measured. A submission is {common.submission.sent:.0f} bytes with HTTP's headers, its answer "
         f"{common.submission.received:.0f}; a look for news {common.heads.sent:.0f} and {common.heads.received:.0f}. "
-        "What TCP, TLS, bluetoothd and the kernel add is not measured.",
+        "What TCP, TLS, bluetoothd and the kernel take is not measured, nor what other devices' advertisements cost."
+        + ("" if common.bluez else " What D-Bus takes is not measured here, for want of a dbus-daemon."),
     )
 
 
@@ -297,8 +324,8 @@ def _show_days(days: list[Day]) -> None:
             for day in days
         ],
         "Multiplied up from the two tables above: contacts of 15 minutes with one device each, spread over the day; "
-        "1.5 submissions a contact (whoever comes first asks again); 48 looks for news, publications not counted. On air: "
-        f"{sendings_a_second():.2f} advertisements a second of {AIRTIME * 1000:.2f} ms (three channels), by the Core "
-        "Specification.",
+        "1.5 submissions a contact (whoever comes first asks again); 48 looks for news, publications not counted. "
+        f"On air: {sendings_a_second():.2f} advertisements a second of {AIRTIME * 1000:.2f} ms by the Core "
+        "Specification, on three channels.",
         machine_text(),
     )

@@ -35,13 +35,13 @@ class Run:
     """What came of one meeting.
 
     met: after each number of minutes, whether both hold the same long enough encounter
-    whole: of both, seconds until the first whole block; sightings: of both
+    whole, sightings: of both, seconds until the first whole block, and how many
     listened, beats: of the first one, seconds, and of how many two seconds there was something to keep
     """
 
     met: tuple[bool, ...]
     whole: tuple[float, float]
-    sightings: int
+    sightings: tuple[int, int]
     listened: float
     beats: int
 
@@ -67,7 +67,7 @@ async def meet(
             other.note()
             met.append(shared(one, other, MINIMUM) > 0)
     whole = (one.whole_at - begun, other.whole_at - begun)
-    return Run(tuple(met), whole, one.sightings + other.sightings, one.listened, len(one.beats))
+    return Run(tuple(met), whole, (one.sightings, other.sightings), one.listened, len(one.beats))
 
 
 async def measure(losses: Sequence[float], runs: int) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def _row(loss: float, runs: Sequence[Run]) -> dict[str, Any]:
             minute: statistics.fmean(run.met[minute - 1] for run in runs) for minute in range(1, MINUTES + 1)
         },
         "reach": REACH.get(loss),
-        "reports_a_second": statistics.fmean(run.sightings for run in runs) / 2 / (MINUTES * 60),
+        "reports_a_second": statistics.fmean(count for run in runs for count in run.sightings) / (MINUTES * 60),
         "whole_block_median_seconds": cuts[9],
         "whole_block_95_percent_seconds": cuts[18],
     }
