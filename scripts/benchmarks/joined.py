@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 NOWHERE = "http://127.0.0.1:9"  # where nobody answers (the discard port)
 
 
-def join(folder: Path, world: World, proxy: str = NOWHERE) -> Store:
-    """The store of this world's user, whose only proxy is at this URL."""
+def join(folder: Path, world: World, proxy: str = NOWHERE, limits: messages.Limits = LIMITS) -> Store:
+    """The store of this world's user, whose only proxy is at this URL, under these limits."""
     store = create_store(folder, "file", RANDOM)
     key = Ed25519PrivateKey.generate()
-    link = parameters.sign(key, _parameters(world, key, proxy))
+    link = parameters.sign(key, _parameters(world, key, proxy, limits))
     trusted = parameters.begin(link)
     account.keep_trusted(store, trusted, link)
     secret, issued = world.user
@@ -44,7 +44,7 @@ def join(folder: Path, world: World, proxy: str = NOWHERE) -> Store:
     return store
 
 
-def _parameters(world: World, key: Ed25519PrivateKey, proxy: str) -> messages.Parameters:
+def _parameters(world: World, key: Ed25519PrivateKey, proxy: str, limits: messages.Limits) -> messages.Parameters:
     return messages.Parameters(
         number=0,
         previous=bytes(32),
@@ -57,7 +57,7 @@ def _parameters(world: World, key: Ed25519PrivateKey, proxy: str) -> messages.Pa
         server_key=world.server_key,
         issuers=(messages.UserIssuer(number=ISSUER, from_day=DAY - 10, until_day=DAY + 30, key=world.users),),
         groups=(messages.ProxyGroup(name=GROUP, key=world.group, proxies=(proxy,)),),
-        limits=LIMITS,
+        limits=limits,
         risk=RISK,
         onset=ONSET,
     )
