@@ -19,7 +19,7 @@ import typer
 from agent import account, exposure, power, report, sealing, service, views
 from agent import store as storage
 from agent.clock import day_number, day_text
-from agent.desk import Desk, Json, Yes, err, out, show
+from agent.desk import Desk, Json, Yes, err, finish, out, show
 from agent.doctor_cli import doctor_command
 from agent.notify import open_manager
 from agent.service import Service, ServiceStatus
@@ -82,7 +82,7 @@ def join(
     desk: Desk = context.obj
     curve = desk.curve()
     url = url.rstrip("/")
-    followed = asyncio.run(account.fetch_authority(url))
+    followed = finish(account.fetch_authority(url))
     genesis, now = followed[0][0], followed[-1][0]
     seen = chain.fingerprint(genesis.head.hash)
     if not as_json:
@@ -95,7 +95,7 @@ def join(
     store = storage.create_store(desk.folder, desk.settings.key, desk.chance.randbytes)
     try:
         day = encounter.day_of(desk.clock.now())
-        asyncio.run(account.join(curve, desk.chance, store, url, invite, followed, day))
+        finish(account.join(curve, desk.chance, store, url, invite, followed, day))
     finally:
         store.close()
     facts = {"authority": now.parameters.authority, "fingerprint": seen, "data_dir": str(desk.folder)}
@@ -210,7 +210,7 @@ def sync(context: typer.Context, as_json: Json = False) -> None:
     with desk.store() as store:
         worker = Sync(curve, desk.chance, store, desk.clock)
         with err.status("syncing"):
-            progress = asyncio.run(worker.step(refresh=True))
+            progress = finish(worker.step(refresh=True))
         status = worker.status()
         waiting = len(store.encounters(state=State.WAITING)) + len(store.encounters(state=State.PENDING))
     show(
@@ -244,12 +244,12 @@ def declare(
         if stored is None:
             chosen = _choose_days(store, days, yes, as_json)
             with err.status("proving that these contacts are yours"):
-                stored = asyncio.run(worker.make(code, chosen))
+                stored = finish(worker.make(code, chosen))
         elif not as_json:
             out.print(f"Taking up the report made before ({len(stored.encounters)} contacts).")
         try:
             with err.status("sending; the authority checks every contact"):
-                receipt = asyncio.run(worker.send(stored))
+                receipt = finish(worker.send(stored))
         except report.ReportRefused as error:
             if error.refusals:
                 err.print(views.refusal_table(error.refusals))

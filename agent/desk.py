@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import signal
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,7 +22,7 @@ from protocol.errors import RadioUnavailable
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
     from pathlib import Path
 
     from agent.clock import Clock
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -83,6 +87,34 @@ def radio_errors() -> Iterator[None]:
         yield
     except RadioError as error:
         raise RadioUnavailable(str(error)) from None
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Do this work to its end, or until Ctrl-C, which raises KeyboardInterrupt.
+
+    asyncio's own way misses a Ctrl-C that comes just before its loop goes to sleep, until something else wakes it.
+    """
+    interrupted = False
+
+    async def heeding() -> T:
+        task = asyncio.current_task()
+
+        def interrupt() -> None:
+            nonlocal interrupted
+            interrupted = True
+            if task is not None:
+                task.cancel()
+
+        with contextlib.suppress(NotImplementedError):  # on Windows, where asyncio's way is all there is
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+        return await work
+
+    try:
+        return asyncio.run(heeding())
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def show(as_json: bool, facts: Any, *tables: Any) -> None:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from agent import doctor, service
-from agent.desk import Desk, Json, err, out, radio_errors, show
+from agent.desk import Desk, Json, err, finish, out, radio_errors, show
 from agent.doctor import Verdict, worst
 from agent.doctor_radio import RadioCheck
 from agent.views import plain
@@ -43,7 +43,7 @@ def doctor_command(
         _check_radio(desk, seconds, as_json)
         return
     with err.status("looking"):
-        findings = asyncio.run(doctor.examine(desk, url))
+        findings = finish(doctor.examine(desk, url))
     _tell(findings, as_json)
 
 
