@@ -55,6 +55,8 @@ class Assembler:
         # place among the regular ones joins the newcomers as if just heard: a second chance.)
         self._newcomers: OrderedDict[int, _Entry] = OrderedDict()
         self._regulars: OrderedDict[int, _Entry] = OrderedDict()
+        # No regular one was heard less often than this: who was not heard more need not be compared with all of them.
+        self._least = 0
 
     def __len__(self) -> int:
         return len(self._newcomers) + len(self._regulars)
@@ -98,10 +100,14 @@ class Assembler:
         if entry.heard < REGULAR:
             return
         if len(self._regulars) >= self._room:
+            if self._least >= entry.heard:
+                return
             least = min(self._regulars, key=lambda other: self._regulars[other].heard)
-            if self._regulars[least].heard >= entry.heard:
+            self._least = self._regulars[least].heard
+            if self._least >= entry.heard:
                 return
             self._newcomers[least] = self._regulars.pop(least)
+        self._least = min(self._least, entry.heard)
         self._regulars[name] = self._newcomers.pop(name)
 
 

@@ -137,6 +137,16 @@ def test_a_flood_of_made_up_peers_does_not_push_out_who_is_heard_more_often() ->
     assert [assembler.add(carousel(block.encode())[1], 2.0) for block in peers] == peers
 
 
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3), st.integers(0, 90)), max_size=150))
+def test_no_regular_one_was_heard_less_often_than_is_taken_for_granted(heard: list[tuple[int, int, int]]) -> None:
+    assembler = Assembler(capacity=8)
+    at = 0.0
+    for name, index, pause in heard:
+        at += pause
+        assembler.add(Frame(index, name, bytes(SLICE_SIZE)), at)
+        assert all(entry.heard >= assembler._least for entry in assembler._regulars.values())
+
+
 def test_a_newcomer_is_found_though_the_regular_half_is_full() -> None:
     assembler = Assembler(capacity=8)
     for number in range(16):
