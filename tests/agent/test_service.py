@@ -390,6 +390,33 @@ async def test_deaf_and_mute_are_told_apart_and_since_when(store: Store, radio: 
         assert "for 60 s: Bluetooth is off: switch it on." in lines
 
 
+def test_status_tells_what_is_wrong_since_when_and_what_was() -> None:
+    health = Health(
+        deaf=Trouble("deaf", NOON, "The adapter is off: turn it on."),
+        mute=Trouble("mute", NOON + 60, "[bold]Busy[/]: wait."),
+        last=Trouble("deaf", NOON - 600, "It stopped.", NOON - 500),
+        quiet_since=NOON - 90,
+    )
+    said = ServiceStatus(pid=1, started=NOON, beat=NOON, health=health)
+    assert views.radio_facts(said) == {
+        "mute_since": NOON + 60,
+        "mute": "[bold]Busy[/]: wait.",
+        "deaf_since": NOON,
+        "deaf": "The adapter is off: turn it on.",
+        "quiet_since": NOON - 90,
+        "last_trouble": {"kind": "deaf", "since": NOON - 600, "what": "It stopped.", "until": NOON - 500},
+    }
+    mute, deaf, quiet, last = views.radio_texts(said, NOON + 600)
+    assert "nobody can hear this device" in mute
+    assert r"\[bold]Busy" in mute, "what BlueZ says is no markup"
+    assert "(10 min)" in deaf
+    assert "not even foreign devices" in quiet
+    assert "for 100 s: It stopped." in last
+    well = ServiceStatus(pid=1, started=NOON, beat=NOON)
+    assert views.radio_texts(well, NOON) == views.radio_texts(None, NOON) == []
+    assert not any(views.radio_facts(well).values())
+
+
 async def test_a_radio_that_fails_later_is_told(store: Store, radio: FakeRadio, clock: VirtualClock) -> None:
     async with running(make_service(store, radio, clock)):
         await eventually(lambda: on_air(store))
