@@ -21,20 +21,31 @@ HISTORY = 16  # switches remembered; a sighting is taken in at most seconds afte
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnEpoch:
-    """One stretch of being on air: number of the epoch, its key, and the 36-byte block that is broadcast."""
+    """One stretch of being on air: number of the epoch, its key, the 36-byte block that is broadcast.
+
+    begins, ends: of the epoch, seconds since 1970.
+    """
 
     number: int
     key: EpochKey = field(repr=False)
     block: bytes = field(repr=False)
+    begins: float
     ends: float
+
+    def covers(self, now: float) -> bool:
+        """Whether it is still the epoch of this key."""
+        return self.begins <= now < self.ends
 
 
 class Epochs:
     """Which own key is on air, and which recent ones can still be used. A restart or a pause gets a fresh key."""
 
     def __init__(self, length: int, tx_power: int, random: Random) -> None:
-        """length: seconds of an epoch, aligned to the clock so that all devices change at once; tx_power: dBm."""
-        self._length = length
+        """length: seconds of an epoch, aligned to the clock so that all devices change at once; tx_power: dBm.
+
+        The length may be changed at any time; it holds from the next key on.
+        """
+        self.length = length
         self._tx_power = tx_power
         self._random = random
         self._alive: list[OwnEpoch] = []
@@ -42,16 +53,12 @@ class Epochs:
 
     def fresh(self, now: float) -> OwnEpoch:
         """A fresh key for the rest of this epoch, not on air yet."""
-        number = encounter.epoch_of(now, self._length)
+        number = encounter.epoch_of(now, self.length)
         key = encounter.EpochKey(self._random(32))
         block = Block(key.ebid, self._tx_power).encode()
-        own = OwnEpoch(number, key, block, float((number + 1) * self._length))
+        own = OwnEpoch(number, key, block, float(number * self.length), float((number + 1) * self.length))
         self._alive.append(own)
         return own
-
-    def covers(self, own: OwnEpoch, now: float) -> bool:
-        """Whether it is still the epoch of this key."""
-        return own.number == encounter.epoch_of(now, self._length)
 
     def switch(self, own: OwnEpoch | None, now: float) -> None:
         """Note that this one is on air from now on; None: nothing of ours is."""
@@ -70,7 +77,7 @@ class Epochs:
 
         A clock that was set back by more than an epoch keeps no secret alive.
         """
-        return self._destroy([own for own in self._alive if not own.ends - 2 * self._length <= now < own.ends + GRACE])
+        return self._destroy([own for own in self._alive if not 2 * own.begins - own.ends <= now < own.ends + GRACE])
 
     def destroy_all(self) -> list[OwnEpoch]:
         """Destroy every secret, as before a pause or the end."""

@@ -204,6 +204,7 @@ class Service:
         """A fresh key each epoch: all devices change at once, address and EBID together."""
         retry = RADIO_RETRY_FIRST
         while True:
+            self._epochs.length = self._limits().epoch  # new parameters may have come
             own = self._epochs.fresh(self._clock.now())
             try:
                 await self._radio.advertise(own.block)
@@ -214,7 +215,7 @@ class Service:
                 continue
             retry = RADIO_RETRY_FIRST
             self._epochs.switch(own, self._clock.now())
-            while self._epochs.covers(own, now := self._clock.now()):
+            while own.covers(now := self._clock.now()):
                 await self._clock.sleep(min(own.ends - now, CLOCK_CHECK))
 
     async def _listen(self) -> None:

@@ -112,7 +112,18 @@ def test_an_epoch_covers_its_time() -> None:
     epochs = some_epochs()
     own = epochs.fresh(NOON + 100)
     times = [NOON - 0.001, NOON, NOON + LENGTH - 0.001, NOON + LENGTH]
-    assert [epochs.covers(own, at) for at in times] == [False, True, True, False]
+    assert [own.covers(at) for at in times] == [False, True, True, False]
+
+
+def test_another_length_holds_from_the_next_key_on() -> None:
+    epochs = some_epochs()
+    before = epochs.fresh(NOON)
+    epochs.length = 60
+    after = epochs.fresh(NOON + 130)
+    assert (before.begins, before.ends) == (NOON, NOON + LENGTH)
+    assert (after.begins, after.ends) == (NOON + 120, NOON + 180)
+    assert epochs.destroy(NOON + 180 + GRACE) == [after]
+    assert epochs.destroy(NOON + LENGTH + GRACE) == [before]
 
 
 def test_own_ebids_are_known_while_their_secrets_live() -> None:
