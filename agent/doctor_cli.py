@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,9 +50,9 @@ def _check_radio(desk: Desk, seconds: float, as_json: bool) -> None:
     if desk.settings.clock:
         raise Misuse("the radio keeps real time; take the setting clock away first")
     # Held for as long, so that no agent starts on this adapter meanwhile.
-    held = service.running_lock(desk.folder) if desk.folder.exists() else contextlib.nullcontext()
+    held = service.running_lock(desk.folder, service.PROBE) if desk.folder.exists() else contextlib.nullcontext()
     with held:
-        check = asyncio.run(_on_air(desk, seconds, as_json))
+        check = finish(_on_air(desk, seconds, as_json))
     _tell(check.findings(), as_json, check)
 
 

@@ -18,7 +18,7 @@ from agent.doctor import Verdict
 from agent.doctor_radio import RadioCheck
 from agent.epochs import Epochs
 from agent.proximity import Proximity
-from agent.service import running_lock
+from agent.service import is_running, running_lock
 from ble.frame import carousel
 from ble.radio import RadioError, Reason, Sighting
 from ble.simulated import Air
@@ -163,7 +163,10 @@ def test_the_summary_as_json(folder: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
 def test_ctrl_c_ends_it_with_a_summary(folder: Path) -> None:
     with start(folder) as process:
-        time.sleep(2.5)
+        while not is_running(folder):
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(2.5)  # from holding the folder to being on air
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 40, errors
