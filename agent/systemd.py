@@ -61,7 +61,6 @@ ProtectHome=tmpfs
 PrivateMounts=yes
 PrivateDevices=yes
 DevicePolicy=closed
-PrivateUsers=yes
 ProtectProc=invisible
 ProcSubset=pid
 ProtectHostname=yes
@@ -84,7 +83,8 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 KeyringMode=private
-# Not RemoveIPC=yes: it would remove what this user's other programs share.
+# Not RemoveIPC=yes: it would remove what this user's other programs share. Not PrivateUsers=yes: the start failed with it
+# where the unit was tried (status 217).
 
 [Install]
 WantedBy=multi-user.target
