@@ -83,8 +83,8 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 KeyringMode=private
-# Not RemoveIPC=yes: it would remove what this user's other programs share. Not PrivateUsers=yes: the start failed with it
-# where the unit was tried (status 217).
+# Not RemoveIPC=yes: it would remove what this user's other programs share.
+# Not PrivateUsers=yes: where the unit was tried, the start failed with it (status 217).
 
 [Install]
 WantedBy=multi-user.target
