@@ -5,12 +5,17 @@ other time. So each frame is an advertisement of its own: registered, left on ai
 used once. A registered one is never altered: BlueZ could send new data under the old address, and BlueZ 5.66
 aborts when an advertisement is altered while the adapter is off.
 
+An adapter that is switched off keeps the frame that was on air: the kernel does not remove it then, sends it again when
+the adapter is on, and, on controllers without extended advertising, would give the next frame's data to its address for
+a millisecond. So that frame itself is registered once more and removed, before any other is.
+
 One thing is out of reach: a bluetoothd that dies leaves its last frame with the kernel, which goes on sending it until
 bluetoothd is started again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 from typing import TYPE_CHECKING, Annotated
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
 # two BlueZ 5.82 drops, on an adapter without classic Bluetooth, what is not marked as discoverable: all of
 # our frames.
 FILTERS: BlueZDiscoveryFilters = {"RSSI": -120, "DuplicateData": True}
+CLEAR = 0.1  # seconds of silence after what the kernel had kept was removed
 
 
 class BlueZRadio(RotatingRadio):
@@ -109,18 +115,26 @@ class BlueZSender:
         self._bus: MessageBus | None = None
         self._adapter: Adapter | None = None
         self._path: str | None = None  # of what is registered
+        self._last: Frame | None = None  # that was on air
+        self._stale: Frame | None = None  # that the kernel may have kept
         self._numbers = itertools.count()
 
     async def show(self, frame: Frame) -> None:
         """Register an advertisement with this frame. Raises RadioError, and nothing is on air then."""
         try:
+            await self._clear()
             await self._register(frame)
         except RefusedError as refusal:
-            await self._let_go()
-            raise of_dbus(refusal.name, refusal.text) from refusal
-        except BaseException:  # a timeout or a cancellation: nobody knows whether it was registered
+            error = of_dbus(refusal.name, refusal.text)
+            await self._give_up(error)
+            raise error from refusal
+        except RadioError as error:
+            await self._give_up(error)
+            raise
+        except BaseException:  # a cancellation: nobody knows whether it was registered
             await self._let_go()
             raise
+        self._last = frame
 
     async def hide(self) -> None:
         """Unregister the advertisement, if there is one."""
@@ -129,8 +143,8 @@ class BlueZSender:
         except RefusedError as refusal:
             if not refusal.name.endswith(".DoesNotExist"):  # which would be as well: BlueZ dropped it
                 await self._let_go()
-        except RadioError:
-            await self._let_go()
+        except RadioError as error:
+            await self._give_up(error)
         except BaseException:
             await self._let_go()
             raise
@@ -138,6 +152,14 @@ class BlueZSender:
     async def close(self) -> None:
         """Close the connection, and so take whatever there is off the air."""
         await self._let_go()
+
+    async def _clear(self) -> None:
+        """Remove what the kernel may have kept of a frame, by what can only show that frame."""
+        if self._stale is not None:
+            await self._register(self._stale)
+            await self._unregister()
+            await asyncio.sleep(CLEAR)
+            self._stale = None
 
     async def _register(self, frame: Frame) -> None:
         bus, adapter = await self._ready()
@@ -154,6 +176,8 @@ class BlueZSender:
             return
         self._bus.unexport(path)
         await call(self._bus, self._adapter.path, f"{ADVERTISING}.UnregisterAdvertisement", "o", path)
+        # BlueZ says that it is done whether the kernel has removed it or not.
+        await check_powered(self._bus, self._adapter)
 
     async def _ready(self) -> tuple[MessageBus, Adapter]:
         if self._bus is None or self._adapter is None:
@@ -162,6 +186,11 @@ class BlueZSender:
             if not self._adapter.advertises:
                 raise failure(Reason.UNSUPPORTED, f"Bluetooth adapter {self._adapter.name} cannot advertise")
         return self._bus, self._adapter
+
+    async def _give_up(self, error: RadioError) -> None:
+        if error.reason is Reason.OFF:
+            self._stale = self._last
+        await self._let_go()
 
     async def _let_go(self) -> None:
         bus, self._bus, self._adapter, self._path = self._bus, None, None, None

@@ -144,6 +144,23 @@ async def test_advertising_outlives_an_adapter_turned_off_and_on(radio: BlueZRad
     assert "altered" not in dict(bluez.log)
 
 
+async def test_what_the_kernel_kept_while_off_is_removed_before_anything_else_is_shown(
+    radio: BlueZRadio, bluez: FakeBlueZ
+) -> None:
+    await radio.advertise(OLD.encode())
+    bluez.switch("hci0", on=False)
+    await trouble(radio)
+    with pytest.raises(RadioError):
+        await radio.advertise(NEW.encode())
+    before = len(bluez.shown)
+    bluez.switch("hci0", on=True)
+    await radio.advertise(NEW.encode())
+    await bluez.until("on air", before + 6)
+    kept, again, *rest = [shown.properties["ServiceData"][SERVICE] for shown in bluez.shown[before - 1 : before + 6]]
+    assert again == kept
+    assert set(rest) <= encoded(NEW)
+
+
 async def test_advertising_outlives_a_restart_of_bluez(radio: BlueZRadio, bluez: FakeBlueZ) -> None:
     await radio.advertise(OLD.encode())
     await bluez.stop()
