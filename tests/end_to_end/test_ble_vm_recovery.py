@@ -21,10 +21,11 @@ MENDED = 60.0  # seconds, at most
 
 @pytest.mark.timeout(420)
 async def test_every_fault_is_noticed_and_mended_in_the_same_epoch_and_encounter(tmp_path: Path) -> None:
+    # Without extended advertising, a controller is sooner told to send new data under an old address.
     async with (
         Air(trace_dir=tmp_path, seed=1) as air,
-        Guest("a", air) as a,
-        Guest("b", air, variant=Variant.LEGACY) as b,
+        Guest("a", air, variant=Variant.LEGACY) as a,
+        Guest("b", air) as b,
     ):
         device, peer = [await guest.start(COMMAND, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}) for guest in (a, b)]
         for job in (device, peer):
