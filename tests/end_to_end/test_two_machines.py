@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import math
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -49,6 +48,7 @@ POLICY = {
     "limits.retry_last": 8,
     "risk.warn_at": 0.5,
 }
+CONTACTS = 4
 PUBLISH_EVERY = 2.0  # seconds
 COMMAND_SECONDS = 120.0
 
@@ -74,10 +74,10 @@ class Device:
         """Start `spot run`."""
         return await self.guest.start([SPOT, "--data-dir", self.folder, "run"], env={"SPOT_KEY": "file"})
 
-    async def signed(self) -> float:
-        """Minutes of contacts that are signed."""
+    async def signed(self) -> int:
+        """How many contacts are signed."""
         contacts = await self.spot("contacts", "--json")
-        return float(sum(one["minutes"] for one in contacts if one["state"] == "signed"))
+        return sum(one["state"] == "signed" for one in contacts)
 
     async def warned(self) -> bool:
         """Whether the agent warns, after a sync."""
@@ -119,16 +119,15 @@ async def join(devices: tuple[Device, ...], folder: Path, url: str) -> None:
     await asyncio.gather(*(device.spot("join", url, "--invite", code, "--yes", "--json") for device, code in pairs))
 
 
-async def meet(devices: tuple[Device, ...], folder: Path, minutes: float) -> None:
-    """Run the agents side by side until both have so many signed minutes.
+async def meet(devices: tuple[Device, ...], folder: Path) -> None:
+    """Run the agents side by side until the server has signed CONTACTS contacts for both.
 
-    Whether they have is seen at the server, as a command takes the emulated guests ten seconds and more.
+    That is seen at the server, as a command takes the emulated guests ten seconds and more.
     """
     before = (await status(folder))["server"]["signed"]
-    wanted = 2 * (1 + math.ceil(minutes * 60 / POLICY["limits.epoch"]))
     end = time.monotonic() + PATIENCE
     jobs = [await device.start() for device in devices]
-    while (await status(folder))["server"]["signed"] < before + wanted:
+    while (await status(folder))["server"]["signed"] < before + 2 * CONTACTS:
         assert time.monotonic() < end, [job.stderr for job in jobs]
         assert all(job.running for job in jobs), [job.stderr for job in jobs]
         await asyncio.sleep(1)
@@ -138,7 +137,8 @@ async def meet(devices: tuple[Device, ...], folder: Path, minutes: float) -> Non
         device.outputs.append(result.stderr)
         assert result.code == 0, result
         assert "WARNING" not in result.stderr, result.stderr
-    assert min(await asyncio.gather(*(device.signed() for device in devices))) >= minutes
+    # The last one may be signed for one side only, if the other was too slow to ask again.
+    assert min(await asyncio.gather(*(device.signed() for device in devices))) >= CONTACTS - 1
 
 
 @pytest.mark.timeout(1500)
@@ -152,7 +152,7 @@ async def test_two_machines_meet_and_one_is_warned(tmp_path: Path, keep_output: 
     ):
         a, b = devices = (Device(first, "/tmp/near", keep_output), Device(second, "/tmp/near", keep_output))
         await join(devices, backend_folder, backend.authority.replace("127.0.0.1", HOST))
-        await meet(devices, backend_folder, 1.0)
+        await meet(devices, backend_folder)
 
         receipt = await a.spot("declare", await report_code(backend_folder), "--yes", "--json")
         assert receipt["accepted"]
@@ -170,7 +170,7 @@ async def test_two_machines_meet_and_one_is_warned(tmp_path: Path, keep_output: 
         air.distance, air.loss = 20.0, 0.3
         a, b = devices = (Device(first, "/tmp/far", keep_output), Device(second, "/tmp/far", keep_output))
         await join(devices, backend_folder, backend.authority.replace("127.0.0.1", HOST))
-        await meet(devices, backend_folder, 1.0)
+        await meet(devices, backend_folder)
         refused = await a.spot("declare", await report_code(backend_folder), "--yes", "--json", code=2)
         assert refused["error"] == "misuse"
         assert not any(await asyncio.gather(a.warned(), b.warned()))
