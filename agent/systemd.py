@@ -84,7 +84,7 @@ SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 KeyringMode=private
 # Not RemoveIPC=yes: it would remove what this user's other programs share.
-# Not PrivateUsers=yes: where the unit was tried, the start failed with it (status 217).
+# Not PrivateUsers=yes: where user namespaces cannot be had, as in a chroot, the start fails with it (status 217).
 
 [Install]
 WantedBy=multi-user.target
