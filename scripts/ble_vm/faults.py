@@ -32,6 +32,21 @@ _KILL: Final = "kill -s {1} $(busybox pidof {0}) 2>/dev/null; sleep 0.5"
 _START_BUS: Final = "rm -f /run/dbus/pid; dbus-daemon --system --fork"
 # Both commands to stop a scan, the older one and that of extended advertising: whichever the adapter knows.
 _STOP_SCAN: Final = "hcitool cmd 0x08 0x000c 00 00; hcitool cmd 0x08 0x0042 00 00 00 00 00 00"
+# A busy guest's kernel can fail to set the adapter up, and BlueZ then has none: no device's fault, so plug in again.
+_PLUG_IN: Final = """
+for try in 1 2 3; do
+    setsid btattach -B /dev/ttyS1 -P h4 >>/run/share/btattach.log 2>&1 </dev/null &
+    for look in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        dbus-send --system --print-reply --dest=org.bluez /org/bluez/hci0 org.freedesktop.DBus.Properties.Get \\
+            string:org.bluez.Adapter1 string:Address >/dev/null 2>&1 && exit 0
+        sleep 0.2
+    done
+    kill -s TERM $(busybox pidof btattach)
+    sleep 1
+done
+echo "BlueZ does not take the adapter that is back" >&2
+exit 1
+"""
 _STOP_FIND: Final = "timeout 5 btmgmt --index 0 stop-find -l; true"
 
 
@@ -61,7 +76,7 @@ SWITCHED: Final = Fault("adapter off and on", _POWER.format("false"), _POWER.for
 UNPLUGGED: Final = Fault(
     "adapter removed and back",
     _KILL.format("btattach", "TERM") + "; while [ -e /sys/class/bluetooth/hci0 ]; do sleep 0.1; done",
-    "setsid btattach -B /dev/ttyS1 -P h4 >>/run/share/btattach.log 2>&1 </dev/null &",
+    _PLUG_IN,
     unplugged=True,
 )
 BUS: Final = Fault("D-Bus restarted", _KILL.format("dbus-daemon", "TERM"), _START_BUS + _START_BLUEZ)
