@@ -159,17 +159,11 @@ class Extender:
         claims = []
         owners = []
         for index, partial in partials.items():
-            one = submissions[index]
             try:
-                nullifier = contact.nullifier_of(one)
                 server = known.keys.signers.server
-                claims.append(
-                    contact.partial_claim(self._curve, server, one.ccm, partial.day, nullifier, partial.signature)
-                )
+                claims.append(contact.answer_claim(self._curve, server, submissions[index], partial))
                 owners.append(index)
-            except Malformed:
-                wrong.add(index)
-            if not one.day - 1 <= partial.day <= one.day:
+            except (Malformed, Refused):
                 wrong.add(index)
         if claims:
             wrong.update(owners[failed] for failed in batch.failing(self._curve, self._random, claims))

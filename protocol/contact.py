@@ -100,6 +100,14 @@ def extension_statement(
     return Statement(Purpose.EXTENSION, key, (), message)
 
 
+def answer_claim(curve: Curve, server_key: G2, submission: messages.Submission, partial: messages.Partial) -> Claim:
+    """What must hold for the server's answer to a submission. Raises Malformed, or Refused for another day."""
+    if not submission.day - 1 <= partial.day <= submission.day:
+        raise Refused("the server signed for another day than the one submitted or the one before")
+    nullifier = nullifier_of(submission)
+    return partial_claim(curve, server_key, submission.ccm, partial.day, nullifier, partial.signature)
+
+
 def check_partial(
     curve: Curve,
     random: Random,
@@ -108,11 +116,7 @@ def check_partial(
     partial: messages.Partial,
 ) -> None:
     """What a proxy checks before it extends. Raises Malformed or Refused."""
-    if not submission.day - 1 <= partial.day <= submission.day:
-        raise Refused("the server signed for another day than the one submitted or the one before")
-    nullifier = nullifier_of(submission)
-    claim = partial_claim(curve, server_key, submission.ccm, partial.day, nullifier, partial.signature)
-    if not batch.holds(curve, random, [claim]):
+    if not batch.holds(curve, random, [answer_claim(curve, server_key, submission, partial)]):
         raise Refused("the server's partial signature is wrong; its operator must be told")
 
 
