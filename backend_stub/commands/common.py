@@ -1,0 +1,56 @@
+"""What the commands share: their usual arguments, JSON, and the authority's database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from backend_stub import authority, running, settings
+from protocol.errors import Misuse
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from backend_stub.authority import Authority
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The backend's folder.")]
+PartFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The part's own folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+EPOCH = date(1970, 1, 1)
+T = TypeVar("T")
+
+
+def say_json(value: object) -> None:
+    """Print a value as one line of JSON."""
+    typer.echo(json.dumps(value))
+
+
+def assignments(texts: list[str]) -> dict[str, Any]:
+    """NAME=VALUE each; a value that is no JSON is a string."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        target, separator, value = text.partition("=")
+        if not separator:
+            raise Misuse(f"a parameter is set by NAME=VALUE, such as limits.epoch=60, not {text!r}")
+        try:
+            found[target] = json.loads(value)
+        except json.JSONDecodeError:
+            found[target] = value
+    return found
+
+
+def with_authority(folder: Path, work: Callable[[Authority], Awaitable[T]]) -> T:
+    """Do this on the authority's database, whether it runs meanwhile or not."""
+
+    async def opened() -> T:
+        settings.parts(folder)
+        async with authority.opened(folder / running.AUTHORITY) as office:
+            return await work(office)
+
+    return asyncio.run(opened())

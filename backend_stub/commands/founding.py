@@ -1,0 +1,71 @@
+"""Making a backend: `init`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from backend_stub import founding, settings
+from backend_stub.commands.common import AsJson, Folder, assignments, say_json
+from backend_stub.founding import Plan, Policy
+
+
+def init(
+    folder: Folder,
+    name: Annotated[str, typer.Option(help="What users see as the authority's name.")] = "Demo Authority",
+    host: Annotated[str, typer.Option(help="Where the parts listen.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="The authority's; server and proxies take the next ones. 0: any free ones.")
+    ] = settings.DEFAULT_PORT,
+    groups: Annotated[int, typer.Option(help="How many proxy groups; agents want two.")] = 2,
+    proxies_per_group: Annotated[int, typer.Option(help="How many proxies each group has.")] = 1,
+    public_url: Annotated[
+        str, typer.Option(help="Where agents reach a part, if not at host and port: https://example.org/{name}")
+    ] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter, such as limits.epoch=60; lists as JSON."),
+    ] = None,
+    clock: Annotated[
+        str, typer.Option(metavar="SPEED@ANCHOR", help="Sped-up time for a demonstration: 120@1700000000.")
+    ] = "",
+    publish_every: Annotated[float, typer.Option(help="Seconds between publications.")] = 3600.0,
+    pool_wait: Annotated[float, typer.Option(help="Seconds that proxies wait for submissions to mix.")] = 1.0,
+    curve: Annotated[
+        str, typer.Option(help="arkworks (fast) or py_ecc; the best that is installed if not given.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a backend: its keys, its groups and proxies, and the first parameters.
+
+    spot-backend init demo --set limits.epoch=60 --set risk.warn_at=1
+    """
+    plan = Plan(
+        name=name,
+        host=host,
+        port=port,
+        groups=groups,
+        proxies_per_group=proxies_per_group,
+        public_url=public_url,
+        policy=founding.changed(Policy(), assignments(set_ or [])),
+        clock=clock,
+        curve=curve,
+        publish_every=publish_every,
+        pool_wait=pool_wait,
+    )
+    made = asyncio.run(founding.found(folder, plan))
+    if as_json:
+        say_json(
+            {
+                "authority": made.authority,
+                "fingerprint": made.fingerprint,
+                "server": made.server,
+                "proxies": made.proxies,
+            }
+        )
+        return
+    typer.echo(f"authority    {made.authority}\nfingerprint  {made.fingerprint}\n")
+    typer.echo(f"Next: spot-backend up {folder}, and in another terminal spot-backend invite {folder}.")
+    typer.echo("Users compare the fingerprint when they join: publish it where it cannot be altered.")

@@ -1,0 +1,82 @@
+"""Running a backend, whole (`up`) or a part of it (`authority run`, `server run`, `proxy run`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from backend_stub import authority, proxy, running, server
+from backend_stub.commands.common import Folder, PartFolder
+from protocol.errors import SpotError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
+
+
+def up(folder: Folder) -> None:
+    """Run all parts in this process until Ctrl-C.
+
+    spot-backend up demo
+    """
+    _serve(_up(folder))
+
+
+def run_authority(folder: PartFolder) -> None:
+    """Run the authority of a folder, such as demo/authority, until Ctrl-C."""
+    _serve(_alone(folder, authority.serving))
+
+
+def run_server(folder: PartFolder) -> None:
+    """Run the server of a folder, such as demo/server, until Ctrl-C."""
+    _serve(_alone(folder, server.serving))
+
+
+def run_proxy(folder: PartFolder) -> None:
+    """Run the proxy of a folder, such as demo/proxy-group-1-1, until Ctrl-C."""
+    _serve(_alone(folder, proxy.serving))
+
+
+def _serve(work: Coroutine[Any, Any, None]) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    asyncio.run(work)
+
+
+async def _up(folder: Path) -> None:
+    async with _stopping() as stopped, running.running(folder) as backend:
+        typer.echo(f"the authority is at {backend.authority}; Ctrl-C stops")
+        await _first(stopped.wait(), backend.wait())
+
+
+async def _alone(folder: Path, serving: Callable[[Path], AbstractAsyncContextManager[None]]) -> None:
+    try:
+        async with _stopping() as stopped, serving(folder):
+            await stopped.wait()
+    except* SpotError as group:
+        raise running.first(group) from None
+
+
+async def _first(*work: Coroutine[Any, Any, object]) -> None:
+    tasks = [asyncio.create_task(one) for one in work]
+    done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    for task in done:
+        await task
+
+
+@asynccontextmanager
+async def _stopping() -> AsyncIterator[asyncio.Event]:
+    """An event that Ctrl-C and SIGTERM set."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # on Windows, where Ctrl-C ends the process
+            loop.add_signal_handler(kind, stopped.set)
+    yield stopped
