@@ -1,4 +1,4 @@
-"""What holds for the whole suite: everything that any part logs is kept, and searched for secrets at the end."""
+"""What holds for the whole suite: what any part logs is kept, and searched for secrets; a PostgreSQL for all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scripts import postgres as own_postgres
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from scripts.postgres import Cluster
 
 ROOMS = ("agent", "backend_stub", "ble", "protocol")
 LOG_FOLDER = Path(__file__).parent.parent / ".cache" / "test-logs"
@@ -54,6 +58,13 @@ def keep_output() -> Iterator[list[str]]:
     yield outputs
     with (LOG_FOLDER / f"output-{os.getpid()}.log").open("a", encoding="utf-8") as file:
         file.writelines(f"{output}\n" for output in outputs)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A real PostgreSQL, one for all tests of this process that ask for it; `fresh()` is a database of one's own."""
+    with own_postgres.running() as cluster:
+        yield cluster
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
