@@ -121,6 +121,16 @@ class Encounter:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """What of an encounter it takes to recognise it in a publication. secret: E, 32 bytes; role: one's own."""
+
+    id: int
+    secret: bytes = field(repr=False)
+    role: int
+    day: int
+
+
+@dataclass(frozen=True, slots=True)
 class Exposure:
     """An encounter whose peer declared. level: infectiousness, from 1; publication: where it was found."""
 
@@ -220,6 +230,10 @@ class Store:
         return self._encounters(
             "WHERE (?1 IS NULL OR day = ?1) AND (?2 IS NULL OR state = ?2) ORDER BY first", [day, state and state.value]
         )
+
+    def undeclared(self) -> list[Trace]:
+        """The encounters that this device did not declare, without their samples, which are most of what is kept."""
+        return [Trace(*row) for row in self._rows("SELECT id, secret, role, day FROM encounters WHERE NOT declared")]
 
     def due_encounters(self, now: float) -> list[Encounter]:
         """Those to be submitted or asked for again by now, the most overdue first."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent import account, transport
+from agent.lookup import Lookup
 from agent.store import Encounter, State
 from protocol import chain, contact, encounter, messages, parameters, publication
 from protocol.errors import KeyChanged, Malformed, NotJoined, NotMine, Refused, SpotError, Unreachable
@@ -207,27 +208,17 @@ class Sync:
 
     async def _follow_publications(self, proxy: str, head: Head, progress: Progress) -> None:
         known = self._store.get(PUBLICATIONS, messages.Head) or chain.EMPTY
+        lookup: Lookup | None = None  # most looks find nothing new
         while known.number < head.number:
             path = messages.PUBLICATIONS_PATH.format(number=known.number + 1)
             link = messages.decode(messages.Link, await transport.get(proxy, path))
             known, batch = publication.follow(known, self.account.parameters.publication_key, link)
-            found = await asyncio.to_thread(self._match, batch)
+            if lookup is None:
+                lookup = await asyncio.to_thread(Lookup, self._store)
+            found = await asyncio.to_thread(lookup.find, batch)
             self._store.keep_publication(known, found)
             progress.publications += 1
             progress.exposures += len(found)
-
-    def _match(self, batch: messages.Publication) -> list[tuple[int, int]]:
-        """The (encounter id, level) of own encounters whose peer declared, the days agreeing to within one."""
-        own = {
-            encounter.token_of(one.secret, 1 - one.role): one
-            for one in self._store.encounters()
-            if not one.declared  # whoever was diagnosed first need not be warned of those who caught it from them
-        }
-        return [
-            (own[found.token].id, found.level)
-            for found in publication.match(batch, own)
-            if abs(own[found.token].day - found.day) <= 1
-        ]
 
     # --- contacts ---
 

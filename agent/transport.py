@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0  # seconds for a whole exchange
 LONG_TIMEOUT = 300.0  # seconds; the authority checks a long report before it answers
-MAX_BODY = 64 * 1024 * 1024  # bytes of an answer; no publication should come near
+MAX_BODY = messages.LINK_LIMIT  # bytes of an answer; nothing larger than a link is ever asked for
 MAX_PROBLEM = 16 * 1024  # bytes of an error's explanation
 
 _HEADERS = {"Content-Type": messages.MEDIA_TYPE, "Accept": messages.MEDIA_TYPE}

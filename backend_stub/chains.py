@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select
 
 from backend_stub import keys, store
 from backend_stub.clock import today
-from protocol import chain, credential, hashing, messages, parameters, publication
+from protocol import chain, credential, messages, parameters, publication
 from protocol.credential import Holder
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import StorageError
@@ -129,24 +129,27 @@ async def new_issuer(authority: Authority, number: int, from_day: int) -> UserIs
 
 
 async def publish(authority: Authority) -> int:
-    """Publish what waits: one transaction, so that a token is neither lost nor published twice. How many there were."""
+    """Publish what waits, in as many links as it takes. How many tokens there were.
+
+    One transaction, so that a token is neither lost nor published twice.
+    """
     waiting = store.tokens
     async with authority.database.transaction() as connection:
         rows = (await connection.execute(select(waiting))).all()
         if not rows:
             return 0
         current = (await newest(connection)).parameters
-        before = await head(connection, PUBLICATIONS)
-        batch = publication.build(
+        batches = publication.build(
             authority.random,
-            before,
+            await head(connection, PUBLICATIONS),
             int(authority.clock.now()),
             (PublishedToken(row.token, row.day, row.level) for row in rows),
             current.limits.floor,
         )
-        signed = publication.sign(authority.publication_key, batch)
-        after = Head(number=batch.number, hash=chain.hash_of(hashing.PUBLICATION, signed))
-        await append(connection, PUBLICATIONS, after, signed)
+        for batch in batches:
+            signed = publication.sign(authority.publication_key, batch)
+            after = Head(number=batch.number, hash=publication.hash_of(batch))
+            await append(connection, PUBLICATIONS, after, signed)
         await connection.execute(delete(waiting))
-    log.info("publication number %d is made", after.number)
+    log.info("publications are made up to number %d", after.number)
     return len(rows)

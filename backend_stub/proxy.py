@@ -203,7 +203,7 @@ class HandingOn:
         path = path.format(number=web.number_in(request))
         body = self._links.pop(path, None)
         if body is None:
-            body = await web.call(self._asking, "GET", self._authority + path, web.LINK_LIMIT)
+            body = await web.call(self._asking, "GET", self._authority + path, messages.LINK_LIMIT)
         self._links[path] = body  # last in the dict: used last
         while sum(map(len, self._links.values())) > CACHE_LIMIT:
             del self._links[next(iter(self._links))]

@@ -34,7 +34,6 @@ CALL_SECONDS = 60  # for another part to answer
 CONNECT_SECONDS = 5
 ENVELOPE = 4096  # bytes that a message may need around its largest part
 DECLARATION_LIMIT = messages.REPORT_CLASSES[-1] + ENVELOPE
-LINK_LIMIT = 1 << 26  # bytes of a publication: four million tokens
 
 M = TypeVar("M", bound=messages.Message)
 

@@ -42,6 +42,9 @@ DECLARATION_PATH = "/v1/declaration"  # POST SealedReport → a sealed Receipt o
 ANSWER_SIZE = 1024
 """Every answer to a submission, pending or full."""
 
+LINK_LIMIT = 1 << 21
+"""No link of a chain is larger, in bytes: twice what the tokens of a publication take at most."""
+
 REPORT_CLASSES = tuple(1 << bits for bits in (14, 16, 18, 20, 22))
 """The sizes that a report is padded to before it is sealed: 16 KiB to 4 MiB."""
 

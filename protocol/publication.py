@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,15 +10,18 @@ from typing import TYPE_CHECKING
 from protocol import chain, hashing, messages
 from protocol.encounter import TOKEN_SIZE
 from protocol.errors import Malformed
-from protocol.messages import Publication, PublishedDay
+from protocol.messages import Head, Publication, PublishedDay
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from protocol.messages import Head, Link
+    from protocol.messages import Link
     from protocol.randomness import Random
+
+MOST_TOKENS = 1 << 16
+"""In one publication: 1 MiB of them, so that a small device takes in a large outbreak piece by piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,18 @@ class PublishedToken:
     level: int
 
 
-def build(random: Random, head: Head, issued_at: int, tokens: Iterable[PublishedToken], floor: int) -> Publication:
-    """The publication after `head`.
+def build(
+    random: Random,
+    head: Head,
+    issued_at: int,
+    tokens: Iterable[PublishedToken],
+    floor: int,
+    most: int = MOST_TOKENS,
+) -> Iterator[Publication]:
+    """The publications after `head`, with at most so many tokens in each: as many as it takes, one for none.
 
     Tokens are sorted, which shuffles them across declarers, and filled up with random ones to multiples of `floor` a
-    day and level, so that a publication's size tells little about how many declared.
+    day and level, so that their number tells little about how many declared. Only then are they cut into publications.
     """
     groups: dict[tuple[int, int], set[bytes]] = defaultdict(set)
     for entry in tokens:
@@ -45,7 +56,33 @@ def build(random: Random, head: Head, issued_at: int, tokens: Iterable[Published
         PublishedDay(day=day, level=level, tokens=b"".join(sorted(group)))
         for (day, level), group in sorted(groups.items())
     )
-    return Publication(number=head.number + 1, previous=head.hash, issued_at=issued_at, days=tuple(days))
+    for batch in list(_cut(days, most)) or [()]:
+        publication = Publication(number=head.number + 1, previous=head.hash, issued_at=issued_at, days=batch)
+        yield publication
+        head = Head(number=publication.number, hash=hash_of(publication))
+
+
+def _cut(days: Iterable[PublishedDay], most: int) -> Iterator[tuple[PublishedDay, ...]]:
+    """The same in their order, at most so many tokens together."""
+    batch: list[PublishedDay] = []
+    room = most * TOKEN_SIZE
+    for day in days:
+        start = 0
+        while start < len(day.tokens):
+            part = day.tokens[start : start + room]
+            batch.append(PublishedDay(day=day.day, level=day.level, tokens=part))
+            start += len(part)
+            room -= len(part)
+            if not room:
+                yield tuple(batch)
+                batch, room = [], most * TOKEN_SIZE
+    if batch:
+        yield tuple(batch)
+
+
+def hash_of(publication: Publication) -> bytes:
+    """The hash of the publication's link, 32 bytes; who signs it does not matter."""
+    return hashing.digest(hashing.PUBLICATION, messages.encode(publication))
 
 
 def sign(key: Ed25519PrivateKey, publication: Publication) -> Link:
@@ -63,10 +100,28 @@ def follow(head: Head, key: bytes, link: Link) -> tuple[Head, Publication]:
     return after, publication
 
 
-def match(publication: Publication, own: Container[bytes]) -> Iterator[PublishedToken]:
-    """Those of the publication's tokens that are among one's own (the tokens one's peers would declare)."""
+def match(publication: Publication, own: Mapping[int, Sequence[bytes]]) -> Iterator[PublishedToken]:
+    """Those of the publication's tokens that are among one's own (the tokens one's peers would declare).
+
+    own: sorted, by the published day for which they count. Published tokens are sorted too, so that each of one's own
+    takes a few steps, however many there are; in a publication that is not in order, some are not found.
+    """
     for day in publication.days:
-        for start in range(0, len(day.tokens), TOKEN_SIZE):
-            token = day.tokens[start : start + TOKEN_SIZE]
-            if token in own:
-                yield PublishedToken(token, day.day, day.level)
+        for token in _common(day.tokens, own.get(day.day, ())):
+            yield PublishedToken(token, day.day, day.level)
+
+
+def _common(published: bytes, own: Sequence[bytes]) -> Iterator[bytes]:
+    """Own tokens among published ones, which stand one after the other; both sorted."""
+
+    def token_at(index: int) -> bytes:
+        return published[index * TOKEN_SIZE : (index + 1) * TOKEN_SIZE]
+
+    places = range(len(published) // TOKEN_SIZE)
+    place = 0
+    # A piece of a large publication spans a small part of all tokens that there could be.
+    begin, end = bisect_left(own, published[:TOKEN_SIZE]), bisect_right(own, published[-TOKEN_SIZE:])
+    for token in own[begin:end]:
+        place = bisect_left(places, token, place, key=token_at)
+        if place < len(places) and token_at(place) == token:
+            yield token

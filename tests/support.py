@@ -9,13 +9,26 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol import chain, contact, credential, curve, declaration, encounter, hashing, messages, parameters
+from protocol import (
+    chain,
+    contact,
+    credential,
+    curve,
+    declaration,
+    encounter,
+    hashing,
+    messages,
+    parameters,
+    publication,
+)
 from protocol.credential import Credential, Holder, IssuerKey, IssuerSecret
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from protocol.curve import G2, Curve
+    from protocol.messages import Publication
+    from protocol.publication import PublishedToken
 
 DAY = 20_000
 """The UTC day of the contacts."""
@@ -24,6 +37,11 @@ ISSUER, OTHER_ISSUER = 1, 2
 """The numbers of the two dated issuers of users."""
 
 NOW = DAY * encounter.SECONDS_A_DAY
+
+
+def found_in(batch: Publication, tokens: Iterable[bytes]) -> list[PublishedToken]:
+    """Which of these tokens a publication has, on whatever day."""
+    return list(publication.match(batch, {day.day: sorted(tokens) for day in batch.days}))
 
 
 class Source:

@@ -90,7 +90,7 @@ class World:
 
     async def send(self, method: str, url: str, body: bytes | None = None) -> bytes:
         """The body of the answer; an error of the backend is raised as what it names."""
-        return await web.call(self.asking, method, url, web.LINK_LIMIT, body)
+        return await web.call(self.asking, method, url, messages.LINK_LIMIT, body)
 
     async def get(self, kind: type[M], path: str, base: str = "") -> M:
         return messages.decode(kind, await self.send("GET", (base or self.backend.authority) + path))

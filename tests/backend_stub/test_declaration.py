@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from backend_stub import groups, report
-from protocol import declaration, messages, publication
+from protocol import declaration, messages
 from protocol.declaration import Reason
 from protocol.encounter import token_of
 from protocol.errors import Malformed, NotMine
 from tests.backend_stub.support import Declaring, Encounter
+from tests.support import found_in
 
 if TYPE_CHECKING:
     from protocol.messages import ContactRecord
@@ -152,7 +153,7 @@ async def test_the_other_side_may_declare_too(there: World, users: tuple[User, U
     assert (await there.declare(right, await there.code(), [(met, of_right)], role=1)).accepted
     await there.publish()
     (batch,) = await there.publications()
-    assert len(list(publication.match(batch, {token_of(met.secret, 0), token_of(met.secret, 1)}))) == 2
+    assert len(found_in(batch, {token_of(met.secret, 0), token_of(met.secret, 1)})) == 2
 
 
 async def test_somebody_elses_records_are_refused(there: World, users: tuple[User, User], contacts: Contacts) -> None:

@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import func, select
 
 from backend_stub import chains, founding, store
-from protocol import chain, parameters, publication
+from protocol import chain, parameters
 from protocol.encounter import token_of
 from protocol.errors import Malformed, Misuse, StorageError
 from tests.backend_stub.support import Encounter, eventually
+from tests.support import found_in
 
 if TYPE_CHECKING:
     from backend_stub.authority import Authority
@@ -40,7 +41,7 @@ async def test_publications_are_chained_and_each_token_stands_in_one(there: Worl
     batches = await there.publications()
     wanted = [{token_of(met.secret, 0) for met in mets} for mets in (first, second)]
     everything = wanted[0] | wanted[1]
-    assert [{found.token for found in publication.match(batch, everything)} for batch in batches] == wanted
+    assert [{found.token for found in found_in(batch, everything)} for batch in batches] == wanted
 
 
 async def test_nothing_waits_nothing_is_published(there: World, clock: ManualClock) -> None:
@@ -62,7 +63,7 @@ async def test_what_waits_survives_a_stop(there: World) -> None:
     await there.backend.start("authority")
     await there.publish()
     (batch,) = await there.publications()
-    assert list(publication.match(batch, {token_of(met.secret, 0)}))
+    assert found_in(batch, {token_of(met.secret, 0)})
 
 
 async def test_a_failure_in_between_neither_loses_nor_doubles(there: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocol import encounter, publication
+from protocol import encounter
+from tests.support import found_in
 
 if TYPE_CHECKING:
     from tests.backend_stub.support import World
@@ -21,7 +22,7 @@ async def test_a_declared_contact_is_published_and_found_by_its_peer_only(there:
     await there.publish()
     (batch,) = await there.publications(there.proxies[1])
     of_ill, of_peer = encounter.token_of(met.secret, 0), encounter.token_of(met.secret, 1)
-    (found,) = publication.match(batch, {of_ill})
+    (found,) = found_in(batch, {of_ill})
     assert (found.day, found.level) == (there.clock.today, 2)
-    assert not list(publication.match(batch, {of_peer}))
+    assert not found_in(batch, {of_peer})
     assert [len(day.tokens) // 16 for day in batch.days] == [64]

@@ -388,19 +388,18 @@ def make_publication(_: Curve, given: Values) -> Values:
         publication.PublishedToken(bytes.fromhex(one["token"]), one["day"], one["level"]) for one in given["tokens"]
     ]
     head = messages.Head(number=given["head"]["number"], hash=bytes.fromhex(given["head"]["hash"]))
-    built = publication.build(Stream(given["seed"].encode()), head, given["issued_at"], entries, given["floor"])
+    (built,) = publication.build(Stream(given["seed"].encode()), head, given["issued_at"], entries, given["floor"])
     return {"fields": plain(built), "body": messages.encode(built).hex()}
 
 
 def make_followed_publications(_: Curve, given: Values) -> Values:
     """A chain of publications, followed, and which of one's own tokens are in it."""
     head, heads, found = chain.EMPTY, [], []
-    own = {bytes.fromhex(token) for token in given["own"]}
+    own = sorted(bytes.fromhex(token) for token in given["own"])
     for data in given["links"]:
         link = messages.decode(messages.Link, bytes.fromhex(data))
         head, batch = publication.follow(head, bytes.fromhex(given["publication_key"]), link)
         heads.append(head)
-        found += [
-            {"token": one.token.hex(), "day": one.day, "level": one.level} for one in publication.match(batch, own)
-        ]
+        matches = publication.match(batch, {day.day: own for day in batch.days})
+        found += [{"token": one.token.hex(), "day": one.day, "level": one.level} for one in matches]
     return {"heads": _heads(heads), "found": found}

@@ -58,7 +58,8 @@ def advance(world: World, link: Link) -> Trusted:
 def first_publication(world: World, **change: object) -> Publication:
     """The first publication, so altered."""
     tokens = [publication.PublishedToken(world.random(16), DAY - index % 2, 1) for index in range(5)]
-    return altered(publication.build(world.random, chain.EMPTY, NOW, tokens, 4), **change)
+    (first,) = publication.build(world.random, chain.EMPTY, NOW, tokens, 4)
+    return altered(first, **change)
 
 
 def follow(world: World, link: Link, head: Head = chain.EMPTY) -> None:
