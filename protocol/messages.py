@@ -21,6 +21,7 @@ Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Day = Annotated[int, Meta(ge=0, le=10**6)]
 Time = Annotated[int, Meta(ge=0, le=10**11)]
 Count = Annotated[int, Meta(ge=0, le=2**31)]
+Certificate = Annotated[bytes, Meta(min_length=1, max_length=4096)]
 # \Z: a dollar sign would also match before a newline at the end.
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
 Url = Annotated[str, Meta(pattern=r"^https?://[!-~]{1,200}\Z")]
@@ -309,7 +310,10 @@ class Limits(Message, frozen=True, kw_only=True):
 
 
 class Parameters(Message, frozen=True, kw_only=True):
-    """All that the authority fixes for everybody; a chain, each link signed by the key in the link before."""
+    """All that the authority fixes for everybody; a chain, each link signed by the key in the link before.
+
+    roots: the certificates (X.509, DER) that agents verify TLS against; none: those that their system trusts.
+    """
 
     number: Count
     previous: Bytes32
@@ -325,6 +329,7 @@ class Parameters(Message, frozen=True, kw_only=True):
     limits: Limits
     risk: Risk
     onset: Annotated[tuple[OnsetLevel, ...], Meta(min_length=1, max_length=16)]
+    roots: Annotated[tuple[Certificate, ...], Meta(max_length=8)] = ()
 
 
 class PublishedDay(Message, frozen=True, kw_only=True):

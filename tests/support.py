@@ -147,6 +147,7 @@ def make_parameters(
             gap=300.0,
         ),
         onset=(messages.OnsetLevel(first=-2, last=2, level=2), messages.OnsetLevel(first=3, last=9, level=1)),
+        roots=(b"a root certificate",),
     )
 
 

@@ -75,6 +75,7 @@ def _parameters(contacts: Contacts, number: int, previous: bytes, chain_key: str
             messages.OnsetLevel(first=-2, last=3, level=2),
             messages.OnsetLevel(first=4, last=10, level=1),
         ),
+        roots=(b"a certificate",) if number else (),
     )
 
 
