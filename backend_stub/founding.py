@@ -16,7 +16,7 @@ from sqlalchemy import insert
 from backend_stub import chains, keys, settings, store
 from backend_stub.authority import DATABASE, FOLDER
 from backend_stub.clock import ScaledClock, today
-from backend_stub.groups import admit, new_group, proxy_folder
+from backend_stub.groups import new_group, new_proxy, proxy_folder
 from backend_stub.settings import AuthoritySettings, ProxySettings, ServerSettings
 from protocol import chain, contact, credential, messages, parameters
 from protocol.credential import Holder
@@ -217,7 +217,7 @@ class _Founding:
             }
             settings.write(self._folder / proxy_folder(name), ProxySettings(port=ports[name], **own, **follower))
         members = [
-            admit(self._curve, self._random, group, self._folder / proxy_folder(name), name, public[name])
+            new_proxy(self._curve, self._random, group, self._folder / proxy_folder(name), name, public[name])
             for name, group in homes.items()
         ]
         for group in groups:

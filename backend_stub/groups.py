@@ -1,27 +1,41 @@
-"""Group managers: they admit proxies to their group, and remove them (*Setup_ProxyGr, Join_ProxyGr*)."""
+"""Group managers: they admit proxies to their group, remove them, and say which signed (*Setup_ProxyGr, Join_ProxyGr*).
+
+What a removed proxy signed is refused in declarations from then on, also what it signed before: nobody can tell when it
+signed. Agents have the contacts concerned extended anew, by another proxy.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from backend_stub import chains, keys, store
-from protocol import credential
+from backend_stub.admission import Admission, Invitation, Request
+from protocol import batch, chain, contact, credential, hashing
 from protocol.credential import Holder
-from protocol.errors import Misuse
+from protocol.encounter import SECONDS_A_DAY
+from protocol.errors import Misuse, Refused, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority import Authority
     from protocol.credential import IssuerKey, IssuerSecret
-    from protocol.curve import Curve
-    from protocol.messages import IssuerPublic, Parameters
+    from protocol.curve import G2, Curve
+    from protocol.messages import ContactRecord, IssuerPublic, JoinRequest, Parameters, ProxyGroup
     from protocol.parameters import Trusted
     from protocol.randomness import Random
+
+MOST_PROXIES = 256  # in a group: what the parameters have room for
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +59,22 @@ def proxy_folder(name: str) -> str:
     return f"proxy-{name}"
 
 
-def admit(curve: Curve, random: Random, group: Group, home: Path, name: str, url: str) -> dict[str, Any]:
-    """*Join_ProxyGr*: the proxy's credential, into its folder; returned is what the manager keeps, T~ among it."""
+# --- admitting ---
+
+
+def new_proxy(curve: Curve, random: Random, group: Group, home: Path, name: str, url: str) -> dict[str, Any]:
+    """A proxy's credential, into its folder, while a backend is founded; returned is what the manager keeps."""
     secret, nonce = credential.new_secret(random), random(32)
     request = credential.join(curve, random, secret, group.key, nonce)
     issued = credential.issue(curve, random, group.secret, group.key, request, nonce)
     keys.write_credential(home, credential.accept(curve, secret, group.key, issued))
+    return _kept(name, group.name, url, request)
+
+
+def _kept(name: str, group: str, url: str, request: JoinRequest) -> dict[str, Any]:
     return {
         "name": name,
-        "group": group.name,
+        "group": group,
         "url": url,
         "public": request.public,
         "opening": request.opening,
@@ -61,21 +82,183 @@ def admit(curve: Curve, random: Random, group: Group, home: Path, name: str, url
     }
 
 
-async def remove(authority: Authority, name: str) -> Trusted:
-    """Remove a proxy: what it signed is refused from now on, and new parameters are without it. Raises Misuse."""
-    proxies = store.proxies
+async def invite(authority: Authority, name: str, group: str, url: str, server: str, public_url: str) -> Invitation:
+    """Invite a proxy; one of this name that was invited before, and never admitted, has to use the new invitation.
+
+    server, public_url: where that proxy reaches server and authority. Raises Misuse.
+    """
+    nonce = authority.random(32)
+    expires_at = int(authority.clock.now()) + authority.told.invitation_days * SECONDS_A_DAY
+    row = {"name": name, "group": group, "url": url, "nonce": nonce, "expires_at": expires_at}
+    async with authority.database.transaction() as connection:
+        now = (await chains.newest(connection)).parameters
+        await _check_room(connection, now, name, group, url)
+        genesis = await chains.link(connection, chains.PARAMETERS, 0)
+        if genesis is None:
+            raise StorageError("the authority's database has no first parameters; bring back a copy of it")
+        invitation = _invitation(
+            name=name,
+            group=group,
+            url=url,
+            nonce=nonce,
+            key=next(one.key for one in now.groups if one.name == group),
+            authority=public_url,
+            genesis=chain.hash_of(hashing.PARAMETERS, genesis).hex(),
+            server=server,
+            clock=authority.told.clock,
+        )
+        await connection.execute(delete(store.invited).where(store.invited.c.name == name))
+        await connection.execute(insert(store.invited), row)
+    return invitation
+
+
+def _invitation(**parts: Any) -> Invitation:
+    try:
+        return msgspec.convert(parts, Invitation)
+    except msgspec.ValidationError as error:
+        raise Misuse(f"no proxy can be invited so: {error}; mend it") from None
+
+
+async def _check_room(connection: AsyncConnection, now: Parameters, name: str, group: str, url: str) -> None:
+    proxies = store.proxies.c
+    groups = {one.name: one for one in now.groups}
+    if group not in groups:
+        raise Misuse(f"there is no group {group!r}; there are {', '.join(sorted(groups))}")
+    if len(groups[group].proxies) >= MOST_PROXIES:
+        raise Misuse(f"{group} has {MOST_PROXIES} proxies, which is all that fit; choose another group")
+    if await _proxy(connection, proxies.name == name) is not None:
+        raise Misuse(f"there is or was a proxy {name!r}; choose another name")
+    there = await _proxy(connection, proxies.url == url, proxies.removed.is_(False))
+    if there is not None:
+        raise Misuse(f"{there.name} is at {url}; choose another URL, or remove {there.name} first")
+
+
+async def _proxy(connection: AsyncConnection, *where: ColumnElement[bool]) -> Row[Any] | None:
+    return (await connection.execute(select(store.proxies).where(*where))).one_or_none()
+
+
+async def admit(authority: Authority, request: Request) -> Admission:
+    """The credential for a proxy that was invited, and new parameters with it. Raises Malformed, Refused or Misuse.
+
+    The same request, sent again, is answered again: an admission may get lost on its way.
+    """
+    name, public = request.name, request.join.public
+    async with authority.database.transaction() as connection:
+        known = await _proxy(connection, store.proxies.c.name == name, store.proxies.c.removed.is_(False))
+        invited = (await connection.execute(select(store.invited).where(store.invited.c.name == name))).one_or_none()
+    if known is not None and known.public == public:
+        return await _issue(authority, request, known.group, request.join.nonce)
+    if invited is None or invited.expires_at < authority.clock.now():
+        raise Misuse(f"no proxy {name!r} is invited; invite it, and let it ask with the new invitation")
+    admission = await _issue(authority, request, invited.group, invited.nonce)
+    try:
+        async with authority.database.transaction() as connection:
+            now = (await chains.newest(connection)).parameters
+            await _check_room(connection, now, name, invited.group, invited.url)
+            await connection.execute(delete(store.invited).where(store.invited.c.name == name))
+            await connection.execute(insert(store.proxies), _kept(name, invited.group, invited.url, request.join))
+            await chains.change(authority, connection, lambda before: _with(before, invited.group, invited.url))
+    except IntegrityError:
+        raise Refused("this public key is another proxy's; ask with a new invitation in a new folder") from None
+    return admission
+
+
+async def _issue(authority: Authority, request: Request, group: str, nonce: bytes) -> Admission:
+    current = await authority.current()
+    secret = keys.read_issuer(authority.folder, group)
+    key = current.keys.signers.group(group)
+    issued = await asyncio.to_thread(
+        credential.issue, authority.curve, authority.random, secret, key, request.join, nonce
+    )
+    return Admission(name=request.name, issued=issued)
+
+
+def _with(before: Parameters, group: str, url: str) -> Parameters:
+    return _changed(before, lambda one: (*one.proxies, url) if one.name == group else one.proxies)
+
+
+def _changed(before: Parameters, proxies: Callable[[ProxyGroup], tuple[str, ...]]) -> Parameters:
+    groups = tuple(msgspec.structs.replace(one, proxies=proxies(one)) for one in before.groups)
+    return msgspec.structs.replace(before, groups=groups)
+
+
+# --- removing ---
+
+
+async def remove(authority: Authority, name: str) -> Trusted | None:
+    """Remove a proxy: what it signed is refused from now on, and new parameters, returned, are without it.
+
+    None where it was only invited, and is not any more. Raises Misuse.
+    """
+    proxies, invited = store.proxies, store.invited
     async with authority.database.transaction() as connection:
         there = select(proxies.c.name, proxies.c.url).where(proxies.c.removed.is_(False))
         urls = {row.name: row.url for row in await connection.execute(there)}
-        if name not in urls:
-            raise Misuse(f"there is no proxy {name!r}; there are {', '.join(sorted(urls))}")
+        if name in urls:
+            await connection.execute(update(proxies).where(proxies.c.name == name).values(removed=True))
+            return await chains.change(authority, connection, lambda before: _without(before, urls[name]))
+        if (await connection.execute(delete(invited).where(invited.c.name == name))).rowcount:
+            return None
+    raise Misuse(f"there is no proxy {name!r}; there are {', '.join(sorted(urls))}")
 
-        def without(before: Parameters) -> Parameters:
-            left = (
-                msgspec.structs.replace(group, proxies=tuple(url for url in group.proxies if url != urls[name]))
-                for group in before.groups
-            )
-            return msgspec.structs.replace(before, groups=tuple(left))
 
-        await connection.execute(update(proxies).where(proxies.c.name == name).values(removed=True))
-        return await chains.change(authority, connection, without)
+def _without(before: Parameters, gone: str) -> Parameters:
+    return _changed(before, lambda one: tuple(url for url in one.proxies if url != gone))
+
+
+async def removed_openings(authority: Authority, connection: AsyncConnection) -> dict[str, tuple[G2, ...]]:
+    """The opening keys of removed proxies, by group."""
+    rows = (await connection.execute(select(store.proxies).where(store.proxies.c.removed))).all()
+    names = {row.group for row in rows}
+    return {name: tuple(_opening(authority, row) for row in rows if row.group == name) for name in names}
+
+
+def _opening(authority: Authority, proxy: Row[Any]) -> G2:
+    return authority.curve.decode_g2(proxy.opening, "a proxy's opening key")
+
+
+# --- looking ---
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A proxy as its group manager lists it. state: `member`, `removed` or `invited`."""
+
+    name: str
+    group: str
+    url: str
+    state: str
+
+
+async def listed(authority: Authority) -> list[Listed]:
+    """Every proxy there is, was, or is invited, by group and name."""
+    async with authority.database.transaction() as connection:
+        proxies = (await connection.execute(select(store.proxies))).all()
+        invited = (await connection.execute(select(store.invited))).all()
+    found = [Listed(one.name, one.group, one.url, "removed" if one.removed else "member") for one in proxies]
+    found += [Listed(one.name, one.group, one.url, "invited") for one in invited]
+    return sorted(found, key=lambda one: (one.group, one.name))
+
+
+async def signer(authority: Authority, record: ContactRecord) -> Listed | None:
+    """The proxy that signed a contact record; None where it is none of those that this group manager ever admitted.
+
+    The record's signatures are checked first: of a record that was put together from parts of others, whose proxies
+    did not sign it so, nothing is said. Raises Malformed or Refused.
+    """
+    current = await authority.current()
+    async with authority.database.transaction() as connection:
+        rows = (await connection.execute(select(store.proxies).where(store.proxies.c.group == record.group))).all()
+
+    def work() -> int | None:
+        curve, signers = authority.curve, current.keys.signers
+        if not batch.holds(curve, authority.random, contact.record_claims(curve, signers, record)):
+            raise Refused("server and proxy did not sign this record so; it was altered or put together from others")
+        openings = [_opening(authority, row) for row in rows]
+        return credential.opens(curve, signers.group(record.group), record.proof, openings)
+
+    index = await asyncio.to_thread(work)
+    if index is None:
+        return None
+    one = rows[index]
+    return Listed(one.name, one.group, one.url, "removed" if one.removed else "member")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER = "keys"
+JOINING = "joining"
 SEAL_SEED = 96
 
 
@@ -87,6 +88,22 @@ def write_server(folder: Path, secret: ServerSecret) -> None:
 def read_server(folder: Path) -> ServerSecret:
     """Ys of the server. Raises StorageError."""
     return ServerSecret(*_scalars(folder, "server", _read(folder, "server", SCALAR_SIZE)))
+
+
+def write_joining(folder: Path, secret: int) -> None:
+    """Write the secret key of a proxy that is not admitted yet."""
+    write(folder, JOINING, encode_scalar(secret))
+
+
+def read_joining(folder: Path) -> int:
+    """The secret key of a proxy that is not admitted yet. Raises StorageError."""
+    (secret,) = _scalars(folder, JOINING, _read(folder, JOINING, SCALAR_SIZE))
+    return secret
+
+
+def remove_joining(folder: Path) -> None:
+    """Forget that key: it is in the credential now."""
+    (folder / FOLDER / JOINING).unlink()
 
 
 def write_credential(folder: Path, credential: Credential) -> None:

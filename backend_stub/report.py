@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from backend_stub import chains, store
+from backend_stub import chains, groups, store
 from backend_stub.clock import today
 from backend_stub.join import hash_of
 from protocol import declaration, encounter, messages, parameters
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority import Authority, Current
-    from protocol.curve import G2
     from protocol.messages import DeclaredContact, Report, ReportBody, SealedReport
 
 log = logging.getLogger(__name__)
@@ -149,7 +147,7 @@ async def _check(authority: Authority, opened: Opened, current: Current) -> None
     contacts = opened.body.contacts
     async with authority.database.transaction() as connection:
         earlier = await _reported(connection, contacts)
-        removed = await _removed(authority, connection)
+        removed = await groups.removed_openings(authority, connection)
     limits, day = current.trusted.parameters.limits, today(authority.clock)
     rules = Rules(current.keys.signers, removed, day - limits.retention_days, day, limits.contacts)
     await asyncio.to_thread(_check_contacts, authority, opened, rules, earlier)
@@ -243,12 +241,3 @@ async def _reported(connection: AsyncConnection, contacts: Sequence[DeclaredCont
     column = store.reported.c.nullifier
     asked = {one.record.nullifier for one in contacts}
     return set((await connection.scalars(select(column).where(column.in_(asked)))).all())
-
-
-async def _removed(authority: Authority, connection: AsyncConnection) -> dict[str, Sequence[G2]]:
-    """The opening keys of removed proxies, by group."""
-    proxies = store.proxies
-    removed: dict[str, list[G2]] = defaultdict(list)
-    for row in await connection.execute(select(proxies).where(proxies.c.removed)):
-        removed[row.group].append(authority.curve.decode_g2(row.opening, "a removed proxy's opening key"))
-    return dict(removed)

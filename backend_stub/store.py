@@ -81,12 +81,23 @@ proxies = Table(
     authority,
     Column("name", String(32), primary_key=True),
     Column("group", String(32), nullable=False),
-    Column("url", String(255), unique=True, nullable=False),
+    Column("url", String(255), nullable=False),
     Column("public", LargeBinary(48), unique=True, nullable=False),
     Column("opening", LargeBinary(96), nullable=False),
     Column("removed", Boolean, nullable=False, default=False),
 )
 """What group managers keep: each proxy's T and its opening key T~."""
+
+invited = Table(
+    "invited",
+    authority,
+    Column("name", String(32), primary_key=True),
+    Column("group", String(32), nullable=False),
+    Column("url", String(255), nullable=False),
+    Column("nonce", LargeBinary(32), nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+"""Proxies that were invited and have not been admitted yet."""
 
 codes = Table(
     "codes",

@@ -23,7 +23,7 @@ from protocol.errors import Malformed, NotMine, Refused
 from protocol.randomness import WEIGHT_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from protocol.batch import Claim
     from protocol.contact import SignerKeys
@@ -275,7 +275,7 @@ class Rules:
     """
 
     keys: SignerKeys
-    removed: dict[str, Sequence[G2]]
+    removed: Mapping[str, Sequence[G2]]
     first_day: int
     last_day: int
     most: int

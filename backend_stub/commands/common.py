@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from backend_stub import authority, running, settings
 from protocol.errors import Misuse
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from backend_stub.authority import Authority
 
@@ -29,6 +32,20 @@ T = TypeVar("T")
 def say_json(value: object) -> None:
     """Print a value as one line of JSON."""
     typer.echo(json.dumps(value))
+
+
+def say_table(rows: Sequence[Mapping[str, object]], as_json: bool) -> None:
+    """Print rows of one kind as a table with their keys for headings, or as JSON."""
+    if as_json:
+        say_json(list(rows))
+        return
+    if not rows:
+        typer.echo("none")
+        return
+    table = Table(*(name.replace("_", " ") for name in rows[0]), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+    Console(soft_wrap=True).print(table)
 
 
 def assignments(texts: list[str]) -> dict[str, Any]:

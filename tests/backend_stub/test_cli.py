@@ -16,8 +16,10 @@ import pytest
 
 from backend_stub import cli, settings
 from backend_stub.clock import ScaledClock
+from protocol import messages
 from protocol.declaration import normal_code
 from protocol.timescale import Timescale
+from tests.support import world_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,6 +164,48 @@ def test_a_proxy_is_removed(run: Run, folder: Path) -> None:
     code, _, err = run("proxy", "remove", folder, "group-2-1")
     assert code == 2
     assert "there are group-1-1" in err
+
+
+def test_a_proxy_is_added_and_listed(run: Run, folder: Path) -> None:
+    said = said_json(run("proxy", "add", folder, "--group", "group-1", "--name", "third", "--json"))
+    assert said["folder"] == str(folder / "proxy-third")
+    assert "proxy-third" in settings.parts(folder)
+    told = settings.read_part(folder / "proxy-third")
+    assert told.url == settings.local_url("127.0.0.1", told.port)
+    listed = said_json(run("proxy", "list", folder, "--json"))
+    assert {one["name"]: one["state"] for one in listed} == {
+        "group-1-1": "member",
+        "third": "member",
+        "group-2-1": "member",
+    }
+    assert "third" in run("proxy", "list", folder)[1]
+    code, _, err = run("proxy", "add", folder, "--group", "group-1", "--name", "third")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_a_proxy_elsewhere_is_admitted_by_files(run: Run, folder: Path, tmp_path: Path) -> None:
+    invitation, request, admission = (tmp_path / name for name in ("far.invitation", "far.request", "far.admission"))
+    where = ("--group", "group-2", "--name", "far", "--url", "https://far.example")
+    assert "fingerprint" in run("proxy", "invite", folder, *where, "--out", invitation)[1]
+    code, out, _ = run("proxy", "request", invitation, tmp_path / "far", "--port", 21_999, "--out", request)
+    assert code == 0
+    assert "proxy admit" in out
+    assert "proxy accept" in run("proxy", "admit", folder, request, "--out", admission)[1]
+    assert run("proxy", "accept", tmp_path / "far", admission)[0] == 0
+    assert (tmp_path / "far" / "keys" / "credential").exists()
+    assert not (folder / "proxy-far").exists()
+    for wrong in (("admit", folder, admission, "--out", request), ("accept", tmp_path / "far", invitation)):
+        code, _, err = run("proxy", *wrong)
+        assert code == 2
+        assert "copy it again" in err
+
+
+def test_a_signature_is_opened(run: Run, folder: Path) -> None:
+    stranger = messages.encode(world_of("arkworks").contacts[0].record)
+    code, _, err = run("proxy", "open", folder, stranger.hex())
+    assert code == 12
+    assert "proxy group" in err
+    assert run("proxy", "open", folder, "what")[0] == 2
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ COLUMNS = {
     "invitations": "hash expires_at",
     "members": "invitation nonce public request issued",
     "proxies": "name group url public opening removed",
+    "invited": "name group url nonce expires_at",
     "codes": "hash onset expires_at spent_by",
     "reports": "digest code answer",
     "reported": "nullifier day",
