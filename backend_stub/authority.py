@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "authority"
 DATABASE = "authority.db"
+REQUIRED = ("chain", "publication", "seal")  # keys without which it does not start
 RENEW_EVERY = 3600.0  # s
 CODES_KEPT = (
     60 * SECONDS_A_DAY
@@ -63,11 +64,25 @@ class Authority:
     curve: Curve
     random: Random
     database: Database
-    chain_key: Ed25519PrivateKey
-    publication_key: Ed25519PrivateKey
-    seal: SealSecret
     nonces: Nonces
     _current: Current | None = field(default=None, repr=False)
+
+    # Keys are read when they are used: most commands need none, so they need no passphrase either.
+
+    @property
+    def chain_key(self) -> Ed25519PrivateKey:
+        """What the parameters are signed with. Raises StorageError."""
+        return keys.read_signing(self.folder, "chain")
+
+    @property
+    def publication_key(self) -> Ed25519PrivateKey:
+        """What publications are signed with. Raises StorageError."""
+        return keys.read_signing(self.folder, "publication")
+
+    @property
+    def seal(self) -> SealSecret:
+        """What reports are sealed to. Raises StorageError."""
+        return keys.read_seal(self.folder)
 
     async def current(self) -> Current:
         """The newest parameters, whoever appended them."""
@@ -109,9 +124,6 @@ async def opened(folder: Path, clock: Clock | None = None) -> AsyncIterator[Auth
             curve=told.open_curve(),
             random=secrets.token_bytes,
             database=database,
-            chain_key=keys.read_signing(folder, "chain"),
-            publication_key=keys.read_signing(folder, "publication"),
-            seal=keys.read_seal(folder),
             nonces=join.Nonces(secrets.token_bytes),
         )
 
@@ -184,6 +196,7 @@ async def _renew_for_ever(authority: Authority) -> None:
 async def serving(folder: Path, clock: Clock | None = None) -> AsyncIterator[None]:
     """The authority of this folder, answering. Raises SpotError where it cannot start."""
     async with opened(folder, clock) as authority:
+        keys.check(folder, *REQUIRED)
         desk = Desk(authority)
         app = web.application(
             [

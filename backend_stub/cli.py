@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from backend_stub.commands import codes, founding, parameters, proxies, running, status
+from backend_stub.commands import codes, founding, parameters, passphrase, proxies, running, status
 from protocol.errors import SpotError
 
 EXAMPLES = """
@@ -38,6 +38,7 @@ app.command("init")(founding.init)
 app.command("up")(running.up)
 app.command("invite")(codes.invite)
 app.command("code")(codes.code)
+app.command("passphrase")(passphrase.passphrase)
 app.command("status")(status.show_status)
 
 authority_app = _group("The health authority by itself.")

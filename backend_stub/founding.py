@@ -13,7 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert
 
-from backend_stub import chains, keys, settings, store
+from backend_stub import chains, keys, sealing, settings, store
 from backend_stub.authority import DATABASE, FOLDER
 from backend_stub.clock import ScaledClock, today
 from backend_stub.groups import new_group, new_proxy, proxy_folder
@@ -140,12 +140,21 @@ class Founded:
     proxies: dict[str, str]
 
 
-async def found(folder: Path, plan: Plan, random: Random = secrets.token_bytes, clock: Clock | None = None) -> Founded:
-    """Make a backend in this folder, whole or not at all. Raises Misuse where there is something already."""
+async def found(
+    folder: Path,
+    plan: Plan,
+    random: Random = secrets.token_bytes,
+    clock: Clock | None = None,
+    passphrase: bytes = b"",
+) -> Founded:
+    """Make a backend in this folder, whole or not at all. Raises Misuse where there is something already.
+
+    passphrase: what its keys are sealed under; empty: they are plain.
+    """
     if not 1 <= plan.groups <= 64 or not 1 <= plan.proxies_per_group <= 64:
         raise Misuse("a backend has 1 to 64 groups with 1 to 64 proxies each")
     with _in_place(folder) as building:
-        return await _Founding(building, plan, open_curve(plan.curve or None), random).build(clock)
+        return await _Founding(building, plan, open_curve(plan.curve or None), random, passphrase).build(clock)
 
 
 @contextmanager
@@ -173,11 +182,12 @@ def _in_place(folder: Path) -> Iterator[Path]:
 class _Founding:
     """The making of one backend in a folder that is not in use yet."""
 
-    def __init__(self, folder: Path, plan: Plan, curve: Curve, random: Random) -> None:
+    def __init__(self, folder: Path, plan: Plan, curve: Curve, random: Random, passphrase: bytes) -> None:
         self._folder = folder
         self._plan = plan
         self._curve = curve
         self._random = random
+        self._passphrase = passphrase
 
     async def build(self, clock: Clock | None) -> Founded:
         """Make every part's folder."""
@@ -190,6 +200,8 @@ class _Founding:
         public = {name: self._public_url(name, ports[name]) for name in names}
         for part in (FOLDER, "server", *map(proxy_folder, homes)):
             keys.make_private(self._folder / part)
+            if self._passphrase:  # before the first key is written
+                sealing.seal_all(self._folder / part, self._passphrase)
         shared: dict[str, Any] = {"host": plan.host, "clock": plan.clock, "curve": plan.curve}
         authority = AuthoritySettings(
             port=ports[FOLDER], name=plan.name, public_url=public[FOLDER], publish_every=plan.publish_every, **shared

@@ -1,12 +1,12 @@
-"""Secret keys: one file each, 0600, in the 0700 folder `keys` of the part that owns them."""
+"""Secret keys: one file each, 0600, in the 0700 folder `keys` of the part that owns them; `sealing` seals them."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from backend_stub import sealing
 from protocol.contact import ServerSecret
 from protocol.credential import Credential, IssuerSecret
 from protocol.curve import G1_SIZE, SCALAR_SIZE, Curve, decode_scalar, encode_scalar
@@ -16,7 +16,7 @@ from protocol.errors import Malformed, StorageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-FOLDER = "keys"
+FOLDER = sealing.FOLDER
 JOINING = "joining"
 SEAL_SEED = 96
 
@@ -28,40 +28,29 @@ def make_private(folder: Path) -> None:
 
 def write(folder: Path, name: str, secret: bytes) -> None:
     """Write one key of the part in this folder; it is there whole and private, or not at all. Raises StorageError."""
-    target = folder / FOLDER / name
-    fresh = target.with_suffix(".new")
-    try:
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secret)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(target)
-    except OSError as error:
-        raise StorageError(
-            f"the key {target} cannot be written ({error.strerror}); make room or mend its folder"
-        ) from None
+    sealing.write(folder, name, secret)
 
 
-def _read(folder: Path, name: str, size: int) -> bytes:
-    file = folder / FOLDER / name
-    try:
-        secret = file.read_bytes()
-    except OSError as error:
-        raise StorageError(
-            f"the key {file} cannot be read ({error.strerror}); bring it back from a copy, or make a new backend"
-        ) from None
-    if len(secret) != size:
-        raise StorageError(f"the key {file} has {len(secret)} bytes instead of {size}; bring it back from a copy")
+def read(folder: Path, name: str, size: int | None = None) -> bytes:
+    """One key of the part in this folder, of `size` bytes if that is known. Raises StorageError."""
+    secret = sealing.read(folder, name)
+    if size is not None and len(secret) != size:
+        file = folder / FOLDER / name
+        raise StorageError(f"the key {file} has {len(secret)} bytes instead of {size}; bring it back from a backup")
     return secret
+
+
+def check(folder: Path, *names: str) -> None:
+    """Read these keys, and all others there are. Raises StorageError, which is better known at the start than later."""
+    for name in {*names, *sealing.names(folder)}:
+        read(folder, name)
 
 
 def _scalars(folder: Path, name: str, data: bytes) -> list[int]:
     try:
         return [decode_scalar(data[at : at + SCALAR_SIZE], "it") for at in range(0, len(data), SCALAR_SIZE)]
     except Malformed:
-        raise StorageError(f"the key {folder / FOLDER / name} is damaged; bring it back from a copy") from None
+        raise StorageError(f"the key {folder / FOLDER / name} is damaged; bring it back from a backup") from None
 
 
 def issuer_file(number: int) -> str:
@@ -76,7 +65,7 @@ def write_issuer(folder: Path, name: str, secret: IssuerSecret) -> None:
 
 def read_issuer(folder: Path, name: str) -> IssuerSecret:
     """X and y of an issuer. Raises StorageError."""
-    x, y = _scalars(folder, name, _read(folder, name, 2 * SCALAR_SIZE))
+    x, y = _scalars(folder, name, read(folder, name, 2 * SCALAR_SIZE))
     return IssuerSecret(x, y)
 
 
@@ -87,7 +76,7 @@ def write_server(folder: Path, secret: ServerSecret) -> None:
 
 def read_server(folder: Path) -> ServerSecret:
     """Ys of the server. Raises StorageError."""
-    return ServerSecret(*_scalars(folder, "server", _read(folder, "server", SCALAR_SIZE)))
+    return ServerSecret(*_scalars(folder, "server", read(folder, "server", SCALAR_SIZE)))
 
 
 def write_joining(folder: Path, secret: int) -> None:
@@ -97,7 +86,7 @@ def write_joining(folder: Path, secret: int) -> None:
 
 def read_joining(folder: Path) -> int:
     """The secret key of a proxy that is not admitted yet. Raises StorageError."""
-    (secret,) = _scalars(folder, JOINING, _read(folder, JOINING, SCALAR_SIZE))
+    (secret,) = _scalars(folder, JOINING, read(folder, JOINING, SCALAR_SIZE))
     return secret
 
 
@@ -113,21 +102,23 @@ def write_credential(folder: Path, credential: Credential) -> None:
 
 def read_credential(folder: Path, curve: Curve) -> Credential:
     """A proxy's credential. Raises StorageError."""
-    data = _read(folder, "credential", SCALAR_SIZE + 2 * G1_SIZE)
+    data = read(folder, "credential", SCALAR_SIZE + 2 * G1_SIZE)
     (secret,) = _scalars(folder, "credential", data[:SCALAR_SIZE])
     try:
         s1 = curve.decode_g1(data[SCALAR_SIZE:-G1_SIZE], "S1")
         s2 = curve.decode_g1(data[-G1_SIZE:], "S2")
     except Malformed:
-        raise StorageError(f"the key {folder / FOLDER / 'credential'} is damaged; bring it back from a copy") from None
+        raise StorageError(
+            f"the key {folder / FOLDER / 'credential'} is damaged; bring it back from a backup"
+        ) from None
     return Credential(secret, s1, s2)
 
 
 def read_signing(folder: Path, name: str) -> Ed25519PrivateKey:
     """The authority's signing key `chain` or `publication`. Raises StorageError."""
-    return Ed25519PrivateKey.from_private_bytes(_read(folder, name, 32))
+    return Ed25519PrivateKey.from_private_bytes(read(folder, name, 32))
 
 
 def read_seal(folder: Path) -> SealSecret:
     """The authority's key that reports are sealed to. Raises StorageError."""
-    return read_seal_secret(_read(folder, "seal", SEAL_SEED))
+    return read_seal_secret(read(folder, "seal", SEAL_SEED))

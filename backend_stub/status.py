@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from backend_stub import authority, chains, running, server, settings, store
+from backend_stub import authority, chains, running, sealing, server, settings, store
 from protocol import chain, hashing
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ async def status(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in settings.parts(folder):
         told = settings.read_part(folder / part)
-        found[part] = {"url": told.url, "answers": await _answers(told.host, told.port)}
+        kept = "encrypted" if sealing.has_lock(folder / part) else "not encrypted"
+        found[part] = {"url": told.url, "answers": await answers(told.host, told.port), "keys": kept}
     if running.AUTHORITY in found:
         found[running.AUTHORITY] |= await _authority(folder / running.AUTHORITY)
     if running.SERVER in found:
@@ -33,7 +34,8 @@ async def status(folder: Path) -> dict[str, Any]:
     return found
 
 
-async def _answers(host: str, port: int) -> bool:
+async def answers(host: str, port: int) -> bool:
+    """Whether something listens there."""
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(CONNECT_SECONDS):
             _, writer = await asyncio.open_connection(host, port)

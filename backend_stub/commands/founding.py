@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from backend_stub import founding, settings
+from backend_stub import founding, passphrases, settings
 from backend_stub.commands.common import AsJson, Folder, assignments, say_json
+from backend_stub.commands.passphrase import PassphraseFile
 from backend_stub.founding import Plan, Policy
 
 
@@ -36,9 +37,15 @@ def init(
     curve: Annotated[
         str, typer.Option(help="arkworks (fast) or py_ecc; the best that is installed if not given.")
     ] = "",
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Ask for a passphrase to seal the keys with.")
+    ] = False,
+    passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a backend: its keys, its groups and proxies, and the first parameters.
+
+    Without a passphrase the keys are files that only their owner can read.
 
     spot-backend init demo --set limits.epoch=60 --set risk.warn_at=1
     """
@@ -55,7 +62,10 @@ def init(
         publish_every=publish_every,
         pool_wait=pool_wait,
     )
-    made = asyncio.run(founding.found(folder, plan))
+    sealed = passphrase or passphrase_file is not None
+    made = asyncio.run(
+        founding.found(folder, plan, passphrase=passphrases.new(passphrase_file, str(folder)) if sealed else b"")
+    )
     if as_json:
         say_json(
             {
@@ -68,4 +78,6 @@ def init(
         return
     typer.echo(f"authority    {made.authority}\nfingerprint  {made.fingerprint}\n")
     typer.echo(f"Next: spot-backend up {folder}, and in another terminal spot-backend invite {folder}.")
+    if not sealed:
+        typer.echo(f"The keys are not encrypted, but only their owner can read them: spot-backend passphrase {folder}")
     typer.echo("Users compare the fingerprint when they join: publish it where it cannot be altered.")

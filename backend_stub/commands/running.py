@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from backend_stub import authority, proxy, running, server
+from backend_stub import authority, proxy, running, sealing, server, settings
 from backend_stub.commands.common import Folder, PartFolder
 from protocol.errors import SpotError
 
@@ -25,6 +25,7 @@ def up(folder: Folder) -> None:
 
     spot-backend up demo
     """
+    sealing.unlock_all(folder / part for part in settings.parts(folder))
     _serve(_up(folder))
 
 

@@ -1,0 +1,118 @@
+"""Where a passphrase comes from: never the command line or the environment, which other processes can see.
+
+In this order: what was given to this process before; the systemd credential `spot-backend-passphrase`; the file that
+SPOT_BACKEND_PASSPHRASE_FILE names (/dev/fd/3 for a file descriptor); a question on the terminal.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from protocol.errors import Misuse, SpotError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CREDENTIAL = "spot-backend-passphrase"
+VARIABLE = "SPOT_BACKEND_PASSPHRASE_FILE"
+SHORTEST = 8  # characters
+MOST = 4096  # bytes of a passphrase
+TRIES = 3
+
+T = TypeVar("T")
+
+_given: list[bytes] = []
+
+
+def forget() -> None:
+    """Forget what was given before."""
+    _given.clear()
+
+
+def first_that_opens(opens: Callable[[bytes], T | None], what: str, error: type[SpotError]) -> T:
+    """What `opens` makes of the first passphrase that it does not refuse with None. Raises `error` where there is none.
+
+    That passphrase is remembered, as it may be that of others too.
+    """
+    for known in _given:
+        if (found := opens(known)) is not None:
+            return found
+    for passphrase in _candidates(what, error):
+        if (found := opens(passphrase)) is not None:
+            _given.append(passphrase)
+            return found
+    raise error(f"this is not the passphrase of {what}; without it, restore a backup, or make a new backend")
+
+
+def _candidates(what: str, error: type[SpotError]) -> Iterator[bytes]:
+    source = _source()
+    if source is not None:
+        yield from_file(source)
+    elif not sys.stdin.isatty():
+        raise error(
+            f"{what} is sealed; give the passphrase as the systemd credential {CREDENTIAL}, in a file that {VARIABLE} "
+            "names, or at a terminal"
+        )
+    else:
+        for _ in range(TRIES):
+            yield _typed(f"Passphrase of {what}: ")
+
+
+def _source() -> Path | None:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder and (Path(folder) / CREDENTIAL).exists():
+        return Path(folder) / CREDENTIAL
+    named = os.environ.get(VARIABLE)
+    return Path(named) if named else None
+
+
+def from_file(file: Path) -> bytes:
+    """The passphrase in a file, without the end of its line. Raises Misuse, StorageError."""
+    try:
+        # systemd lets the service's user at a credential by an access list, which looks like a group's right.
+        if file.parent != Path(os.environ.get("CREDENTIALS_DIRECTORY") or "/nowhere"):
+            check_private(file)
+        with file.open("rb") as opened:
+            passphrase = opened.read(MOST + 1)
+    except OSError as error:
+        raise Misuse(f"the passphrase cannot be read from {file} ({error.strerror}); name another file") from None
+    return _checked(passphrase.rstrip(b"\r\n"), str(file))
+
+
+def new(file: Path | None, what: str) -> bytes:
+    """A new passphrase: from this file, or typed twice. Raises Misuse."""
+    if file is not None:
+        return from_file(file)
+    if not sys.stdin.isatty():
+        raise Misuse("there is no terminal to type a passphrase at; give it in a file: --passphrase-file FILE")
+    first = _checked(_typed(f"New passphrase of {what}: "), "what you typed")
+    if _typed("Once more: ") != first:
+        raise Misuse("these are two different passphrases; try again")
+    return first
+
+
+def _typed(question: str) -> bytes:
+    try:
+        return getpass.getpass(question).encode()
+    except EOFError:
+        raise Misuse("no passphrase was typed; try again") from None
+
+
+def _checked(passphrase: bytes, where: str) -> bytes:
+    if not SHORTEST <= len(passphrase.decode("utf-8", "replace")) <= MOST:
+        raise Misuse(f"a passphrase has {SHORTEST} characters or more; {where} has not")
+    return passphrase
+
+
+def check_private(file: Path) -> None:
+    """Raises StorageError where others than the owner can read a file, with what to type; OSError."""
+    if os.name != "posix":
+        return
+    status = file.stat()
+    if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+        raise StorageError(f"{file} can be read by others than its owner; type: chmod 600 {file}")
