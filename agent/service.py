@@ -7,16 +7,15 @@ import contextlib
 import logging
 import os
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from agent.epochs import Epochs
+from agent.keeping import Keeper
 from agent.notify import Nobody
 from agent.proximity import Proximity
-from agent.store import State
 from agent.sync import Sync
 from ble.duty import MAINS, listen_by
 from ble.radio import RadioError
@@ -26,13 +25,12 @@ from protocol.errors import Busy, SpotError, StorageError
 
 if TYPE_CHECKING:
     import random as chances
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from agent.clock import Clock
-    from agent.epochs import OwnEpoch
     from agent.notify import Manager
-    from agent.store import Encounter, Store
+    from agent.store import Store
     from ble.duty import Duty
     from ble.radio import Radio
     from protocol.curve import Curve
@@ -129,10 +127,7 @@ class Service:
         self._sync = Sync(curve, chance, store, clock)
         self._manager: Manager = manager or Nobody()
         self._started = clock.now()
-        self._unkept: dict[bytes, Encounter] = {}
-        self._disk_problem = ""
         self._radio_problem = ""
-        self._forgot_day = 0
         self._said: ServiceStatus | None = None
         self._duty = MAINS
 
@@ -144,9 +139,10 @@ class Service:
         with running_lock(self._store.folder, PROBE):
             self._store.put(STOP, None)
             self._known_limits = limits = self._sync.account.parameters.limits
-            self._store.recover(limits.minimum, self._draw_due)
             self._epochs = Epochs(limits.epoch, self._radio.tx_power, self._chance.randbytes)
             self._proximity = Proximity(self._epochs, correction)
+            self._keeper = Keeper(self._store, self._proximity, self._limits, self._chance, self._clock)
+            self._keeper.recover()
             self._find_duty = duty
             LOG.info("running; epoch %d s", limits.epoch)
             try:
@@ -196,7 +192,7 @@ class Service:
                 group.create_task(self._flush_forever())
         finally:
             self._epochs.switch(None, self._clock.now())
-            self._flush(self._epochs.destroy_all())
+            self._keeper.keep(self._epochs.destroy_all())
             with contextlib.suppress(RadioError):
                 await self._radio.advertise(None)
 
@@ -244,53 +240,15 @@ class Service:
         while True:
             await asyncio.sleep(FLUSH)
             now = self._clock.now()
-            self._flush(self._epochs.destroy(now))
+            self._keeper.keep(self._epochs.destroy(now))
             self._proximity.expire(now)
-            self._forget(encounter.day_of(now))
-
-    def _flush(self, over: Iterable[OwnEpoch]) -> None:
-        """Keep what is new. What the disk does not take now stays in memory and is tried again."""
-        minimum = self._limits().minimum
-        for one in self._proximity.changed():
-            self._unkept[one.secret] = one
-        for one in self._proximity.finish(over):
-            long_enough = one.span >= minimum
-            self._unkept[one.secret] = (
-                replace(one, state=State.WAITING, due=self._draw_due()) if long_enough else replace(one, samples=())
-            )
-        if not self._unkept:
-            return
-        try:
-            self._store.keep_encounters(one for one in self._unkept.values() if one.samples)
-            for one in self._unkept.values():
-                if not one.samples:
-                    self._store.drop_encounter(one.secret)
-        except SpotError as error:
-            if error.text != self._disk_problem:
-                LOG.error("store: %s", error)  # noqa: TRY400 (an expected error, no traceback)
-            self._disk_problem = error.text
-            return
-        if self._disk_problem:
-            LOG.info("store: works again")
-        self._disk_problem = ""
-        self._unkept.clear()
-
-    def _draw_due(self) -> float:
-        return self._clock.now() + self._chance.uniform(0, self._limits().delay)
+            self._keeper.forget(encounter.day_of(now))
 
     def _limits(self) -> Limits:
         """The limits in force; those known before while the store cannot be read."""
         with contextlib.suppress(SpotError):
             self._known_limits = self._sync.account.parameters.limits
         return self._known_limits
-
-    def _forget(self, today: int) -> None:
-        if today != self._forgot_day:
-            try:
-                self._store.forget_before(today - self._limits().retention_days)
-                self._forgot_day = today
-            except SpotError:
-                return  # tried again at the next flush
 
     def _say(self, *, on_air: bool) -> None:
         now = self._clock.now()
