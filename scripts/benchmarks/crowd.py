@@ -1,0 +1,113 @@
+"""Many users at little cost: they have joined, their submissions are made ahead, and nothing of them is on a disk.
+
+A light client sends what an agent sends, by the same rules. Of its shows, A, B and D are made once a user, not for each
+a submission: that costs the backend the same, and would link submissions if there were somebody behind them.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent import account, transport
+from backend_stub import authority
+from backend_stub import join as joining
+from protocol import contact, credential, messages
+from protocol.credential import Holder, Randomised
+from protocol.curve import open_curve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from backend_stub.clock import Clock
+    from protocol.credential import Credential
+    from protocol.messages import Issued, IssuerPublic
+    from protocol.parameters import Trusted
+
+STEP = 100  # contacts between two notices of progress
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Users with credentials, and where they submit: all that another process needs to know."""
+
+    issuer: IssuerPublic
+    number: int
+    members: tuple[tuple[int, Issued], ...]
+    proxies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a contact: what is sent, and what must come back in the record."""
+
+    ccm: bytes
+    nullifier: bytes
+    day: int
+    body: bytes
+
+
+async def gather(folder: Path, count: int, day: int, clock: Clock | None = None) -> Crowd:
+    """Have so many users join the backend in this folder, as `spot join` does. Raises SpotError."""
+    async with authority.opened(folder / authority.FOLDER, clock) as office:
+        url, invitations = office.told.url, await joining.invite(office, count)
+    trusted = (await account.fetch_authority(url))[-1][0]
+    issuers = [one for one in trusted.parameters.issuers if one.from_day <= day <= one.until_day]
+    newest = max(issuers, key=lambda one: one.from_day)
+    members = [await _join(url, newest.number, newest.key, invitation) for invitation in invitations]
+    return Crowd(newest.key, newest.number, tuple(members), proxies_of(trusted))
+
+
+def proxies_of(trusted: Trusted) -> tuple[str, ...]:
+    """Where one can submit."""
+    return tuple(url for group in trusted.parameters.groups for url in group.proxies)
+
+
+async def _join(url: str, number: int, issuer: IssuerPublic, invitation: str) -> tuple[int, Issued]:
+    curve, chance = open_curve(), random.SystemRandom()
+    key = credential.read_issuer(curve, Holder.USER, issuer)
+    secret = credential.new_secret(chance.randbytes)
+    nonce = messages.decode(messages.Nonce, await transport.post(url, messages.NONCE_PATH, b"")).nonce
+    request = credential.join(curve, chance.randbytes, secret, key, nonce)
+    asked = messages.UserJoin(invitation=invitation, issuer=number, join=request)
+    answer = await transport.post(url, messages.JOIN_PATH, messages.encode(asked))
+    return secret, messages.decode(messages.Issued, answer)
+
+
+class Maker:
+    """Makes contacts between users drawn for each; the same ones for the same seed, but for the proofs."""
+
+    def __init__(self, crowd: Crowd, seed: str) -> None:
+        self._curve = open_curve()
+        self._crowd = crowd
+        self._drawn = random.Random(seed)  # noqa: S311 (what is drawn is no secret: the backend sees all of it)
+        self._key = credential.read_issuer(self._curve, Holder.USER, crowd.issuer)
+        self._members = [self._ready(*member) for member in crowd.members]
+
+    def _ready(self, secret: int, issued: Issued) -> tuple[Credential, Randomised]:
+        own = credential.accept(self._curve, secret, self._key, issued)
+        return own, credential.randomise(random.SystemRandom().randbytes, own)
+
+    def sides(self, day: int, users: int = 2) -> tuple[Side, ...]:
+        """The sides of one contact on this day: two, or one of a peer that never comes."""
+        ccm = self._drawn.randbytes(32)
+        statement = contact.submission_statement(self._curve, self._key, ccm, day)
+        chance = random.SystemRandom()
+        found = []
+        for own, randomised in self._drawn.sample(self._members, users):
+            shown = credential.show(chance.randbytes, own, statement, randomised)
+            submission = messages.Submission(issuer=self._crowd.number, ccm=ccm, day=day, show=shown)
+            found.append(Side(ccm, contact.nullifier_of(submission), day, messages.encode(submission)))
+        return tuple(found)
+
+
+def make(crowd: Crowd, seed: str, day: int, count: int, made: Callable[[int], None]) -> list[tuple[Side, ...]]:
+    """So many contacts of this day, two sides each; `made` hears of every hundred."""
+    maker, contacts = Maker(crowd, seed), []
+    for number in range(count):
+        contacts.append(maker.sides(day))
+        if number % STEP == STEP - 1:
+            made(STEP)
+    return contacts
