@@ -88,11 +88,11 @@ def proxy_settings(invited: Invitation, host: str, port: int) -> ProxySettings:
         host=host,
         port=port,
         clock=invited.clock,
-        authority=invited.authority,
+        authority=(invited.authority,),
         genesis=invited.genesis,
         name=invited.name,
         group=invited.group,
-        server=invited.server,
+        server=(invited.server,),
     )
 
 

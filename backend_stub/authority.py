@@ -7,20 +7,22 @@ import logging
 import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web as http
 from sqlalchemy import delete, select
 
 from backend_stub import chains, join, keys, report, settings, store, web
 from backend_stub.clock import today
+from backend_stub.listening import listening
+from backend_stub.problems import NotFound
 from protocol import messages, parameters
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import SpotError, StorageError
 from protocol.messages import Heads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -110,9 +112,11 @@ class Authority:
 
 
 @asynccontextmanager
-async def opened(folder: Path, clock: Clock | None = None) -> AsyncIterator[Authority]:
-    """The authority of this folder, to work with. Raises SpotError."""
-    told = settings.read(settings.AuthoritySettings, folder)
+async def opened(
+    folder: Path, clock: Clock | None = None, changes: Mapping[str, Any] | None = None
+) -> AsyncIterator[Authority]:
+    """The authority of this folder, to work with. changes: to its settings. Raises SpotError."""
+    told = settings.read(settings.AuthoritySettings, folder, changes)
     clock = clock or told.open_clock()
     if not (folder / DATABASE).exists():
         raise StorageError(f"{folder / DATABASE} is missing; bring it back from a copy, or make a new backend")
@@ -124,7 +128,7 @@ async def opened(folder: Path, clock: Clock | None = None) -> AsyncIterator[Auth
             curve=told.open_curve(),
             random=secrets.token_bytes,
             database=database,
-            nonces=join.Nonces(secrets.token_bytes),
+            nonces=join.Nonces(secrets.token_bytes, keys.read(folder, keys.NONCE, keys.NONCE_SIZE)),
         )
 
 
@@ -169,7 +173,7 @@ class Desk:
         async with self._authority.database.transaction() as connection:
             link = await chains.link(connection, name, web.number_in(request))
         if link is None:
-            raise web.NotFound("the chain does not go so far (yet); ask for its head")
+            raise NotFound("the chain does not go so far (yet); ask for its head")
         return web.answer(link)
 
 
@@ -193,9 +197,11 @@ async def _renew_for_ever(authority: Authority) -> None:
 
 
 @asynccontextmanager
-async def serving(folder: Path, clock: Clock | None = None) -> AsyncIterator[None]:
-    """The authority of this folder, answering. Raises SpotError where it cannot start."""
-    async with opened(folder, clock) as authority:
+async def serving(
+    folder: Path, clock: Clock | None = None, changes: Mapping[str, Any] | None = None
+) -> AsyncIterator[None]:
+    """The authority of this folder, answering. changes: to its settings. Raises SpotError where it cannot start."""
+    async with opened(folder, clock, changes) as authority:
         keys.check(folder, *REQUIRED)
         desk = Desk(authority)
         app = web.application(
@@ -206,8 +212,9 @@ async def serving(folder: Path, clock: Clock | None = None) -> AsyncIterator[Non
                 http.get(messages.HEADS_PATH, desk.heads),
                 http.get(web.numbered(messages.PARAMETERS_PATH), desk.parameters),
                 http.get(web.numbered(messages.PUBLICATIONS_PATH), desk.publications),
-            ]
+            ],
+            authority.told,
         )
         work = (_publish_for_ever(authority), _renew_for_ever(authority))
-        async with web.background(*work), web.listening(app, authority.told, FOLDER):
+        async with web.background(*work), listening(app, app[web.DOOR], authority.told, FOLDER):
             yield

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backend_stub import web
+from backend_stub.calling import Peers
 from protocol import messages, parameters
 from protocol.errors import KeyChanged, SpotError, Unreachable
 
@@ -40,7 +40,7 @@ class Follower:
 
     def __init__(self, settings: FollowerSettings, asking: aiohttp.ClientSession, curve: Curve, clock: Clock) -> None:
         self._settings = settings
-        self._asking = asking
+        self._authority = Peers(asking, settings.authority)
         self._curve = curve
         self._clock = clock
         self._trusted: Trusted | None = None
@@ -55,14 +55,13 @@ class Follower:
 
     async def refresh(self) -> None:
         """Follow the chain to its end. Raises SpotError, and keeps to what it has then."""
-        base = self._settings.authority
-        data = await web.call(self._asking, "GET", base + messages.HEADS_PATH, HEADS_LIMIT)
+        data = await self._authority.call("GET", messages.HEADS_PATH, HEADS_LIMIT)
         head = messages.decode(messages.Heads, data).parameters
         trusted = self._trusted
         while trusted is None or trusted.head.number < head.number:
             number = 0 if trusted is None else trusted.head.number + 1
-            url = base + messages.PARAMETERS_PATH.format(number=number)
-            link = messages.decode(messages.Link, await web.call(self._asking, "GET", url, PARAMETERS_LIMIT))
+            path = messages.PARAMETERS_PATH.format(number=number)
+            link = messages.decode(messages.Link, await self._authority.call("GET", path, PARAMETERS_LIMIT))
             trusted = parameters.advance(trusted, link) if trusted is not None else self._begin(link)
         if trusted.head != head:
             raise KeyChanged("the authority shows another parameters chain than before; its operator must be asked")

@@ -218,13 +218,13 @@ class _Founding:
         genesis = self._genesis(clock, places)
         head = parameters.begin(genesis).head
         local = {name: settings.local_url(plan.host, ports[name]) for name in names}
-        follower = shared | {"authority": local[FOLDER], "genesis": head.hash.hex()}
+        follower = shared | {"authority": [local[FOLDER]], "genesis": head.hash.hex()}
         settings.write(self._folder / "server", ServerSettings(port=ports["server"], **follower))
         for name, group in homes.items():
             own: dict[str, Any] = {
                 "name": name,
                 "group": group.name,
-                "server": local["server"],
+                "server": [local["server"]],
                 "pool_wait": plan.pool_wait,
             }
             settings.write(self._folder / proxy_folder(name), ProxySettings(port=ports[name], **own, **follower))
@@ -280,7 +280,8 @@ class _Founding:
             parameters.begin(signed)
         except Malformed as error:
             raise Misuse(error.text) from None
-        for name, secret in (*signing.items(), ("seal", seal_seed)):
+        nonce = self._random(keys.NONCE_SIZE)
+        for name, secret in (*signing.items(), ("seal", seal_seed), (keys.NONCE, nonce)):
             keys.write(home, name, secret)
         keys.write_issuer(home, keys.issuer_file(1), user_secret)
         keys.write_server(self._folder / "server", server_secret)

@@ -30,11 +30,11 @@ USED = "this invitation was used already; ask the authority for another"
 
 
 class Nonces:
-    """Nonces that need no memory until they are used: expiry ‖ random ‖ mark of this process's key."""
+    """Nonces that need no memory until they are used: expiry ‖ random ‖ mark of a key that all processes share."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, key: bytes) -> None:
         self._random = random
-        self._key = random(32)
+        self._key = key
 
     def fresh(self, now: float) -> bytes:
         """A nonce for the next minutes, 32 bytes."""

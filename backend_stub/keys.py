@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FOLDER = sealing.FOLDER
 JOINING = "joining"
+NONCE, NONCE_SIZE = "nonce", 32
 SEAL_SEED = 96
 
 

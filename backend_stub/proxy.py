@@ -9,19 +9,21 @@ import asyncio
 import logging
 import secrets
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web as http
 
 from backend_stub import keys, settings, web
+from backend_stub.calling import Peers, session
 from backend_stub.checking import check_submissions
 from backend_stub.following import HEADS_LIMIT, Follower
+from backend_stub.listening import ANSWER_SECONDS, listening
 from protocol import batch, contact, messages
-from protocol.errors import Malformed, Refused, SpotError, Unreachable
+from protocol.errors import Malformed, Refused, SpotError, TooMany, Unreachable
 from protocol.messages import Answer, ContactRecord, Outcomes, Submission, Submissions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     import aiohttp
@@ -60,7 +62,7 @@ class Extender:
         self._told = told
         self._own = own
         self._follower = follower
-        self._asking = asking
+        self._server = Peers(asking, told.server)
         self._curve = curve
         self._random = random
         self._waiting: asyncio.Queue[tuple[Submission, asyncio.Future[Result]]] = asyncio.Queue(MOST_WAITING)
@@ -121,14 +123,15 @@ class Extender:
 
     async def _ask_server(self, submissions: Sequence[Submission]) -> Sequence[Outcome]:
         body = messages.encode(Submissions(submissions=tuple(submissions)))
-        url = self._told.server + messages.PARTIAL_PATH
         try:
-            outcomes = messages.decode(
-                Outcomes, await web.call(self._asking, "POST", url, OUTCOMES_LIMIT, body)
-            ).outcomes
+            data = await self._server.call("POST", messages.PARTIAL_PATH, OUTCOMES_LIMIT, body)
+            outcomes = messages.decode(Outcomes, data).outcomes
+        except TooMany:
+            raise
         except SpotError as error:
             log.warning("the server does not answer as it should: %s", error.text)
-            raise Unreachable("the server does not answer now; try again later") from None
+            after = error.after if isinstance(error, Unreachable) else 0
+            raise Unreachable("the server does not answer now; try again later", after) from None
         if len(outcomes) != len(submissions):
             log.error("the server answered %d submissions of %d", len(outcomes), len(submissions))
             raise Unreachable("the server does not answer as it should; try again later")
@@ -174,21 +177,20 @@ class HandingOn:
     """What is between agents and the authority only: sealed declarations there, signed links back."""
 
     def __init__(self, told: ProxySettings, asking: aiohttp.ClientSession) -> None:
-        self._authority = told.authority
-        self._asking = asking
+        self._authority = Peers(asking, told.authority)
         self._links: dict[str, bytes] = {}
 
     async def declaration(self, request: http.Request) -> http.Response:
         """The authority's answer to bytes that only it can read."""
         body = await web.read_body(request, web.DECLARATION_LIMIT)
         limit = web.DECLARATION_LIMIT // messages.RECEIPT_SHARE
-        url = self._authority + messages.DECLARATION_PATH
-        answer = await web.call(self._asking, "POST", url, limit, body, web.ANSWER_SECONDS)
+        path = messages.DECLARATION_PATH
+        answer = await self._authority.call("POST", path, limit, body, ANSWER_SECONDS)
         return web.answer_bytes(answer)
 
     async def heads(self, _request: http.Request) -> http.Response:
         """The authority's heads, as they are now."""
-        return web.answer_bytes(await web.call(self._asking, "GET", self._authority + messages.HEADS_PATH, HEADS_LIMIT))
+        return web.answer_bytes(await self._authority.call("GET", messages.HEADS_PATH, HEADS_LIMIT))
 
     async def parameters(self, request: http.Request) -> http.Response:
         """A link of the parameters chain."""
@@ -203,7 +205,7 @@ class HandingOn:
         path = path.format(number=web.number_in(request))
         body = self._links.pop(path, None)
         if body is None:
-            body = await web.call(self._asking, "GET", self._authority + path, messages.LINK_LIMIT)
+            body = await self._authority.call("GET", path, messages.LINK_LIMIT)
         self._links[path] = body  # last in the dict: used last
         while sum(map(len, self._links.values())) > CACHE_LIMIT:
             del self._links[next(iter(self._links))]
@@ -211,12 +213,14 @@ class HandingOn:
 
 
 @asynccontextmanager
-async def serving(folder: Path, clock: Clock | None = None) -> AsyncIterator[None]:
-    """The proxy of this folder, answering. Raises SpotError where it cannot start."""
-    told = settings.read(settings.ProxySettings, folder)
+async def serving(
+    folder: Path, clock: Clock | None = None, changes: Mapping[str, Any] | None = None
+) -> AsyncIterator[None]:
+    """The proxy of this folder, answering. changes: to its settings. Raises SpotError where it cannot start."""
+    told = settings.read(settings.ProxySettings, folder, changes)
     curve = told.open_curve()
     own = keys.read_credential(folder, curve)
-    async with web.session() as asking:
+    async with session() as asking:
         follower = Follower(told, asking, curve, clock or told.open_clock())
         extender = Extender(told, own, follower, asking, curve, secrets.token_bytes)
         authority = HandingOn(told, asking)
@@ -227,8 +231,9 @@ async def serving(folder: Path, clock: Clock | None = None) -> AsyncIterator[Non
                 http.get(messages.HEADS_PATH, authority.heads),
                 http.get(web.numbered(messages.PARAMETERS_PATH), authority.parameters),
                 http.get(web.numbered(messages.PUBLICATIONS_PATH), authority.publications),
-            ]
+            ],
+            told,
         )
         name = f"proxy {told.name}"
-        async with web.background(follower.run(), extender.mix_for_ever()), web.listening(app, told, name):
+        async with web.background(follower.run(), extender.mix_for_ever()), listening(app, app[web.DOOR], told, name):
             yield

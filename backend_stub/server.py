@@ -11,22 +11,24 @@ import secrets
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web as http
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from backend_stub import keys, settings, store, web
+from backend_stub.calling import session
 from backend_stub.checking import check_submissions
 from backend_stub.clock import today
 from backend_stub.following import Follower
+from backend_stub.listening import listening
 from protocol import contact, messages
 from protocol.encounter import day_of
 from protocol.errors import Refused, SpotError
 from protocol.messages import Outcome, Outcomes, Partial, Submission, Submissions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -194,15 +196,18 @@ async def _write(connection: AsyncConnection, matches: dict[bytes, Matches]) -> 
 
 
 @asynccontextmanager
-async def serving(folder: Path, clock: Clock | None = None) -> AsyncIterator[None]:
-    """The server of this folder, answering. Raises SpotError where it cannot start."""
-    told = settings.read(settings.ServerSettings, folder)
+async def serving(
+    folder: Path, clock: Clock | None = None, changes: Mapping[str, Any] | None = None
+) -> AsyncIterator[None]:
+    """The server of this folder, answering. changes: to its settings. Raises SpotError where it cannot start."""
+    told = settings.read(settings.ServerSettings, folder, changes)
     clock = clock or told.open_clock()
     curve = told.open_curve()
     secret = keys.read_server(folder)
-    async with store.opened(folder / DATABASE, store.server) as database, web.session() as asking:
+    async with store.opened(folder / DATABASE, store.server) as database, session() as asking:
         follower = Follower(told, asking, curve, clock)
         server = Server(secret, database, follower, curve, clock, secrets.token_bytes)
-        app = web.application([http.post(messages.PARTIAL_PATH, server.partial)])
-        async with web.background(follower.run(), server.clean_for_ever()), web.listening(app, told, "server"):
+        app = web.application([http.post(messages.PARTIAL_PATH, server.partial)], told)
+        work = (follower.run(), server.clean_for_ever())
+        async with web.background(*work), listening(app, app[web.DOOR], told, "server"):
             yield

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import tomllib
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,10 +17,11 @@ from msgspec import Meta, Struct
 from backend_stub.clock import ScaledClock
 from protocol.curve import open_curve
 from protocol.errors import Misuse
-from protocol.messages import Name, Url  # noqa: TC001 - msgspec reads the types of fields
+from protocol.messages import Name, Url
 from protocol.timescale import read_timescale
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from backend_stub.clock import Clock
@@ -36,6 +37,8 @@ ISSUER_DAYS = 90
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=10**8)]
 Days = Annotated[int, Meta(ge=1, le=3660)]
+Urls = Annotated[tuple[Url, ...], Meta(min_length=1, max_length=64)]
+Many = Annotated[int, Meta(ge=1, le=10**6)]
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 S = TypeVar("S", bound="Settings")
@@ -45,13 +48,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every part is told.
 
     host, port: where it listens; clock: SPEED@ANCHOR, a sped-up clock for demonstrations; curve: the maker of curve
-    points (arkworks or py_ecc), empty for the best that is installed.
+    points (arkworks or py_ecc), empty for the best that is installed; share_port: whether other processes of this part
+    may listen at the same port (Linux); connections, in_hand: how many connections, and requests, it takes at once.
     """
 
     host: str = "127.0.0.1"
     port: Port
     clock: str = ""
     curve: str = ""
+    share_port: bool = False
+    connections: Many = 2000
+    in_hand: Many = 1000
 
     @property
     def url(self) -> str:
@@ -88,9 +95,13 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
 
 
 class FollowerSettings(Settings, frozen=True, kw_only=True):
-    """Of the parts that follow the authority: its address, the hash of its first parameters, s between two looks."""
+    """Of the parts that follow the authority.
 
-    authority: Url
+    authority: where it is reached, several URLs if it has several processes on several machines; genesis: the hash of
+    its first parameters; refresh: s between two looks.
+    """
+
+    authority: Urls
     genesis: Hash
     refresh: Seconds = 300.0
 
@@ -102,12 +113,13 @@ class ServerSettings(FollowerSettings, frozen=True, kw_only=True):
 class ProxySettings(FollowerSettings, frozen=True, kw_only=True):
     """A proxy's.
 
-    pool_wait: real seconds that a submission waits for others to be mixed with; pool_size: how many are enough.
+    server: where it is reached, or several such places; pool_wait: real seconds that a submission waits for others to
+    be mixed with; pool_size: how many are enough.
     """
 
     name: Name
     group: Name
-    server: Url
+    server: Urls
     pool_wait: Annotated[float, Meta(ge=0, le=60)] = 1.0
     pool_size: Annotated[int, Meta(ge=1, le=1024)] = 64
 
@@ -117,11 +129,13 @@ def local_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def read(kind: type[S], folder: Path) -> S:
-    """The settings in a part's folder. Raises Misuse where there are none or they make no sense."""
+def read(kind: type[S], folder: Path, changes: Mapping[str, Any] | None = None) -> S:
+    """The settings in a part's folder, with these changes. Raises Misuse where they are missing or make no sense."""
     file = folder / FILE
     try:
-        return msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), kind, strict=False)
+        return msgspec.convert(
+            tomllib.loads(file.read_text(encoding="utf-8")) | dict(changes or {}), kind, strict=False
+        )
     except OSError as error:
         raise Misuse(
             f"{file} cannot be read ({error.strerror}); is this a part's folder? Make one: spot-backend init DIR"

@@ -7,6 +7,7 @@
     │   └── CodeRefused          a report code or an invitation that cannot be used (unknown, used, expired)
     ├── KeyChanged               an authority's chain does not start or continue as it did before
     ├── Unreachable              the other side does not answer now; trying again later is right
+    │   └── TooMany              it answers nothing more for the moment: too many ask
     ├── Misuse                   what the person asked for cannot be done as asked
     │   ├── NotJoined            there is no credential in this data folder yet
     │   └── Busy                 something else holds what is needed (a second `spot run`)
@@ -71,11 +72,26 @@ class KeyChanged(SpotError):
 
 
 class Unreachable(SpotError):
-    """The other side does not answer now; trying again later is right."""
+    """The other side does not answer now; trying again later is right.
+
+    after: seconds to wait at least, where it said so; else 0.
+    """
 
     slug = "unreachable"
     exit_code = 20
     status = 503
+
+    def __init__(self, text: str, after: float = 0.0) -> None:
+        super().__init__(text)
+        self.after = after
+
+
+class TooMany(Unreachable):
+    """The other side answers nothing more for the moment: too many ask."""
+
+    slug = "too-many"
+    exit_code = 21
+    status = 429
 
 
 class Misuse(SpotError):

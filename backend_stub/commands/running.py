@@ -7,7 +7,7 @@ import logging
 import signal
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Where it listens, in place of the port in its settings.")]
+
 
 def up(folder: Folder) -> None:
     """Run all parts in this process until Ctrl-C.
@@ -29,24 +31,36 @@ def up(folder: Folder) -> None:
     _serve(_up(folder))
 
 
-def run_authority(folder: PartFolder) -> None:
-    """Run the authority of a folder, such as demo/authority, until Ctrl-C."""
-    _serve(_alone(folder, authority.serving))
+def run_authority(folder: PartFolder, port: Port = 0) -> None:
+    """Run the authority of a folder, such as demo/authority, until Ctrl-C or SIGTERM.
+
+    As many processes of it as you like, on one port (Linux; elsewhere: --port, each its own).
+    """
+    _serve(_alone(folder, port, authority.serving))
 
 
-def run_server(folder: PartFolder) -> None:
-    """Run the server of a folder, such as demo/server, until Ctrl-C."""
-    _serve(_alone(folder, server.serving))
+def run_server(folder: PartFolder, port: Port = 0) -> None:
+    """Run the server of a folder, such as demo/server, until Ctrl-C or SIGTERM.
+
+    As many processes of it as you like, on one port (Linux; elsewhere: --port, each its own, all of them listed as
+    `server` in the proxies' settings.toml). What a process has taken it answers before it ends.
+    """
+    _serve(_alone(folder, port, server.serving))
 
 
-def run_proxy(folder: PartFolder) -> None:
-    """Run the proxy of a folder, such as demo/proxy-group-1-1, until Ctrl-C."""
-    _serve(_alone(folder, proxy.serving))
+def run_proxy(folder: PartFolder, port: Port = 0) -> None:
+    """Run the proxy of a folder, such as demo/proxy-group-1-1, until Ctrl-C or SIGTERM.
+
+    As many processes of it as you like, on one port (Linux). What a process has taken it answers before it ends.
+    """
+    _serve(_alone(folder, port, proxy.serving))
 
 
 def _serve(work: Coroutine[Any, Any, None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    asyncio.run(work)
+    # Windows' other loop cannot watch sockets that listen.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(work)
 
 
 async def _up(folder: Path) -> None:
@@ -55,9 +69,10 @@ async def _up(folder: Path) -> None:
         await _first(stopped.wait(), backend.wait())
 
 
-async def _alone(folder: Path, serving: Callable[[Path], AbstractAsyncContextManager[None]]) -> None:
+async def _alone(folder: Path, port: int, serving: Callable[..., AbstractAsyncContextManager[None]]) -> None:
+    changes: dict[str, Any] = {"share_port": True} | ({"port": port} if port else {})
     try:
-        async with _stopping() as stopped, serving(folder):
+        async with _stopping() as stopped, serving(folder, changes=changes):
             await stopped.wait()
     except* SpotError as group:
         raise running.first(group) from None

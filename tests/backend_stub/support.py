@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from backend_stub import authority, founding, join, report, web
+from backend_stub import authority, calling, founding, join, report
 from backend_stub.founding import Plan
 from backend_stub.running import AUTHORITY, Backend, running
 from protocol import chain, contact, credential, declaration, encounter, errors, messages, parameters, publication
@@ -90,7 +90,7 @@ class World:
 
     async def send(self, method: str, url: str, body: bytes | None = None) -> bytes:
         """The body of the answer; an error of the backend is raised as what it names."""
-        return await web.call(self.asking, method, url, messages.LINK_LIMIT, body)
+        return await calling.call(self.asking, method, url, messages.LINK_LIMIT, body)
 
     async def get(self, kind: type[M], path: str, base: str = "") -> M:
         return messages.decode(kind, await self.send("GET", (base or self.backend.authority) + path))
@@ -280,7 +280,7 @@ async def found(folder: Path, clock: ManualClock, plan: Plan = PLAN) -> founding
 @asynccontextmanager
 async def world(folder: Path, clock: ManualClock) -> AsyncIterator[World]:
     """A founded backend, running and ready."""
-    async with running(folder, clock) as backend, web.session() as asking:
+    async with running(folder, clock) as backend, calling.session() as asking:
         there = World(backend, clock, asking)
         await ready(there)
         yield there

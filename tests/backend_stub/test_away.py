@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub import web
+from backend_stub import calling
+from backend_stub.problems import NotFound
 from backend_stub.running import Backend, running
-from backend_stub.web import NotFound
 from protocol import messages
 from protocol.errors import KeyChanged, Misuse, Unreachable
 from tests.backend_stub import support
@@ -66,7 +66,7 @@ async def test_parts_wait_for_the_authority(tmp_path: Path, clock: ManualClock) 
     try:
         for part in backend.parts[1:]:
             await backend.start(part)
-        async with web.session() as asking:
+        async with calling.session() as asking:
             there = support.World(backend, clock, asking)
             with pytest.raises(Unreachable, match="not reached the authority"):
                 await there.refusal(support.NOTHING)
@@ -86,7 +86,7 @@ async def test_another_authority_at_the_same_address_is_not_followed(tmp_path: P
     try:
         await theirs.start("authority")
         await ours.start("server")
-        async with web.session() as asking:
+        async with calling.session() as asking:
             there = support.World(ours, clock, asking)
             await asyncio.sleep(0.3)
             with pytest.raises(Unreachable, match="not reached"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from backend_stub import authority, proxy, server, web
+from backend_stub import authority, calling, proxy, server
 from backend_stub.running import Backend, running
 from protocol import contact, messages
 from protocol.errors import Refused, Unreachable
@@ -45,7 +45,7 @@ async def test_requests_are_pooled_and_shuffled(
     file.write_text(file.read_text().replace("pool_size = 64", "pool_size = 8"))
     other = tmp_path / "backend" / "proxy-group-2-1" / "settings.toml"
     other.write_text(other.read_text().replace("pool_wait = 60", "pool_wait = 0.01"))
-    async with running(tmp_path / "backend", clock) as backend, web.session() as asking:
+    async with running(tmp_path / "backend", clock) as backend, calling.session() as asking:
         there = support.World(backend, clock, asking)
         there.proxies = there.proxies[1:]
         await support.ready(there)
@@ -106,7 +106,7 @@ async def test_parts_run_from_wherever_their_folders_are(tmp_path: Path, clock: 
     await support.found(tmp_path / "backend", clock)
     backend = Backend(tmp_path / "backend", clock)
     serving = {"authority": authority.serving, "server": server.serving, "proxy-group-1-1": proxy.serving}
-    async with AsyncExitStack() as parts, web.session() as asking:
+    async with AsyncExitStack() as parts, calling.session() as asking:
         for index, (part, serve) in enumerate(serving.items()):
             moved = tmp_path / f"machine-{index}"
             shutil.copytree(tmp_path / "backend" / part, moved)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub import web
+from backend_stub import listening, web
 from protocol import messages
 from protocol.errors import NotMine
 
@@ -90,16 +90,16 @@ async def test_a_slow_body_is_given_up(there: World, monkeypatch: pytest.MonkeyP
     assert b"503" in head
 
 
-async def test_a_silent_connection_is_closed(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "IDLE_SECONDS", 0.2)
-    await there.backend.stop("server")
-    await there.backend.start("server")
+async def test_a_slow_head_is_given_up(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "HEAD_SECONDS", 0.2)
     host, _, port = there.backend.server.removeprefix("http://").partition(":")
     for start in (b"", b"POST /v1/par"):
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(start)
         async with asyncio.timeout(10):
-            assert await reader.read() == b""
+            said = await reader.read()
+        assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\nRetry-After: 1\r\n")
+        assert b'"urn:spot:unreachable"' in said
         writer.close()
         await writer.wait_closed()
 
