@@ -212,7 +212,7 @@ class Sync:
         while known.number < head.number:
             path = messages.PUBLICATIONS_PATH.format(number=known.number + 1)
             link = messages.decode(messages.Link, await transport.get(proxy, path))
-            known, batch = publication.follow(known, self.account.parameters.publication_key, link)
+            known, batch = publication.follow(known, self.account.parameters.publication_keys, link)
             if lookup is None:
                 lookup = await asyncio.to_thread(Lookup, self._store)
             found = await asyncio.to_thread(lookup.find, batch)

@@ -24,7 +24,18 @@ from protocol.curve import open_curve
 from protocol.declaration import read_seal_secret
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import Malformed, Misuse, StorageError
-from protocol.messages import Band, Limits, Link, OnsetLevel, Parameters, ProxyGroup, Risk, UserIssuer
+from protocol.messages import (
+    Band,
+    Limits,
+    Link,
+    OnsetLevel,
+    Parameters,
+    ProxyGroup,
+    PublicationKey,
+    Risk,
+    ServerKey,
+    UserIssuer,
+)
 from protocol.timescale import read_timescale
 
 if TYPE_CHECKING:
@@ -259,9 +270,9 @@ class _Founding:
             valid_until=now + settings.PARAMETERS_DAYS * SECONDS_A_DAY,
             authority=plan.name,
             chain_key=chain_key.public_key().public_bytes_raw(),
-            publication_key=publication_key.public_key().public_bytes_raw(),
+            publication_keys=(PublicationKey(first=0, key=publication_key.public_key().public_bytes_raw()),),
             seal_key=read_seal_secret(seal_seed).public,
-            server_key=server_key,
+            server_keys=(ServerKey(number=1, from_time=now, key=server_key),),
             issuers=(
                 UserIssuer(
                     number=1,

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from backend_stub import chains, keys, store
 from backend_stub.admission import Admission, Invitation, Request
+from backend_stub.clock import today
 from protocol import batch, chain, contact, credential, hashing
 from protocol.credential import Holder
 from protocol.encounter import SECONDS_A_DAY
@@ -166,7 +167,7 @@ async def admit(authority: Authority, request: Request) -> Admission:
 async def _issue(authority: Authority, request: Request, group: str, nonce: bytes) -> Admission:
     current = await authority.current()
     secret = keys.read_issuer(authority.folder, group)
-    key = current.keys.signers.group(group)
+    key = current.keys.signers.group(group, today(authority.clock))
     issued = await asyncio.to_thread(
         credential.issue, authority.curve, authority.random, secret, key, request.join, nonce
     )
@@ -255,7 +256,7 @@ async def signer(authority: Authority, record: ContactRecord) -> Listed | None:
         if not batch.holds(curve, authority.random, contact.record_claims(curve, signers, record)):
             raise Refused("server and proxy did not sign this record so; it was altered or put together from others")
         openings = [_opening(authority, row) for row in rows]
-        return credential.opens(curve, signers.group(record.group), record.proof, openings)
+        return credential.opens(curve, signers.group(record.group, record.day), record.proof, openings)
 
     index = await asyncio.to_thread(work)
     if index is None:

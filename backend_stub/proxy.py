@@ -19,7 +19,7 @@ from backend_stub.checking import check_submissions
 from backend_stub.following import HEADS_LIMIT, Follower
 from backend_stub.listening import ANSWER_SECONDS, listening
 from protocol import batch, contact, messages
-from protocol.errors import Malformed, Refused, SpotError, TooMany, Unreachable
+from protocol.errors import Malformed, NotMine, Refused, SpotError, TooMany, Unreachable
 from protocol.messages import Answer, ContactRecord, Outcomes, Submission, Submissions
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Extender:
         if wrong:
             log.error("the server signed %d of %d submissions wrongly; tell its operator", len(wrong), len(submissions))
         group = self._told.group
-        key = known.keys.signers.group(group)
+        key = known.keys.signers.groups[group]
         results: list[Result] = []
         for index, outcome in enumerate(outcomes):
             if index in wrong:
@@ -163,10 +163,9 @@ class Extender:
         owners = []
         for index, partial in partials.items():
             try:
-                server = known.keys.signers.server
-                claims.append(contact.answer_claim(self._curve, server, submissions[index], partial))
+                claims.append(contact.answer_claim(self._curve, known.keys.signers, submissions[index], partial))
                 owners.append(index)
-            except (Malformed, Refused):
+            except (Malformed, Refused, NotMine):
                 wrong.add(index)
         if claims:
             wrong.update(owners[failed] for failed in batch.failing(self._curve, self._random, claims))

@@ -147,7 +147,7 @@ class Server:
             if day is not None:
                 nullifier = contact.nullifier_of(one)
                 signature = contact.sign_partially(self._curve, self._secret, one.ccm, day, nullifier)
-                partial = Partial(day=day, signature=signature)
+                partial = Partial(server=1, day=day, signature=signature)
             refusal = refusals[index].text[:REFUSAL_LENGTH] if index in refusals else None
             outcomes.append(Outcome(partial=partial, refusal=refusal))
         return outcomes

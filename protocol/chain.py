@@ -33,6 +33,11 @@ def hash_of(tag: bytes, link: Link) -> bytes:
     return hashing.digest(tag, link.body)
 
 
+def head_of(tag: bytes, link: Link, number: int) -> Head:
+    """The head of a chain that ends with this link, whose body says it has this number."""
+    return Head(number=number, hash=hash_of(tag, link))
+
+
 def check_signature(key: bytes, tag: bytes, link: Link) -> None:
     """Check a link's signature under a 32-byte Ed25519 public key. Raises KeyChanged."""
     try:
@@ -55,7 +60,7 @@ def follow(head: Head, tag: bytes, link: Link, number: int, previous: bytes) -> 
             "the authority's chain does not continue the one this device knows; you may be shown another one than "
             "other users are: ask the authority"
         )
-    return Head(number=number, hash=hash_of(tag, link))
+    return head_of(tag, link, number)
 
 
 def fingerprint(first: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from protocol import batch, credential, hashing, messages, randomness
 from protocol.batch import Pairing
 from protocol.credential import Purpose, Statement
-from protocol.errors import Malformed, Refused
+from protocol.errors import Malformed, NotMine, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,23 +100,26 @@ def extension_statement(
     return Statement(Purpose.EXTENSION, key, (), message)
 
 
-def answer_claim(curve: Curve, server_key: G2, submission: messages.Submission, partial: messages.Partial) -> Claim:
-    """What must hold for the server's answer to a submission. Raises Malformed, or Refused for another day."""
+def answer_claim(curve: Curve, keys: SignerKeys, submission: messages.Submission, partial: messages.Partial) -> Claim:
+    """What must hold for the server's answer to a submission.
+
+    Raises Malformed, Refused for another day, NotMine for a server key that is not known.
+    """
     if not submission.day - 1 <= partial.day <= submission.day:
         raise Refused("the server signed for another day than the one submitted or the one before")
-    nullifier = nullifier_of(submission)
-    return partial_claim(curve, server_key, submission.ccm, partial.day, nullifier, partial.signature)
+    nullifier, key = nullifier_of(submission), keys.server(partial.server, partial.day)
+    return partial_claim(curve, key, submission.ccm, partial.day, nullifier, partial.signature)
 
 
 def check_partial(
     curve: Curve,
     random: Random,
-    server_key: G2,
+    keys: SignerKeys,
     submission: messages.Submission,
     partial: messages.Partial,
 ) -> None:
-    """What a proxy checks before it extends. Raises Malformed or Refused."""
-    if not batch.holds(curve, random, [answer_claim(curve, server_key, submission, partial)]):
+    """What a proxy checks before it extends. Raises Malformed, Refused or NotMine."""
+    if not batch.holds(curve, random, [answer_claim(curve, keys, submission, partial)]):
         raise Refused("the server's partial signature is wrong; its operator must be told")
 
 
@@ -135,6 +138,7 @@ def extend(
         ccm=submission.ccm,
         day=partial.day,
         nullifier=nullifier,
+        server=partial.server,
         partial=partial.signature,
         group=group,
         proof=credential.show(random, own, statement),
@@ -146,25 +150,41 @@ def extend(
 
 @dataclass(frozen=True, slots=True)
 class SignerKeys:
-    """Whose signatures a contact record must carry: the server's key, and the groups' by name."""
+    """Whose signatures a contact record must carry: the server's keys by number, and the groups' by name.
 
-    server: G2
+    ends: of keys that were replaced, the last day that a record under them may have.
+    """
+
+    servers: dict[int, G2]
     groups: dict[str, IssuerKey]
+    ends: dict[int | str, int] = field(default_factory=dict)
 
-    def group(self, name: str) -> IssuerKey:
-        """The key of this group. Raises Refused where there is none."""
+    def server(self, number: int, day: int) -> G2:
+        """The server's key of this number, for records of this day. Raises NotMine, Refused for too late a day."""
+        if number not in self.servers:
+            raise NotMine("the server's key of this record is not in the parameters; fetch them anew")
+        self._check_end(number, day)
+        return self.servers[number]
+
+    def group(self, name: str, day: int) -> IssuerKey:
+        """The key of this group, for records of this day. Raises NotMine, Refused for too late a day."""
         if name not in self.groups:
-            raise Refused("the proxy group of this record is not among the authority's; fetch the parameters anew")
+            raise NotMine("the proxy group of this record is not among the authority's; fetch the parameters anew")
+        self._check_end(name, day)
         return self.groups[name]
+
+    def _check_end(self, name: int | str, day: int) -> None:
+        if day > self.ends.get(name, day):
+            raise Refused("a key that signed this record was replaced before that day; another proxy will be asked")
 
 
 def record_claims(curve: Curve, keys: SignerKeys, record: messages.ContactRecord) -> tuple[Claim, Claim]:
-    """What must hold for a contact record: its PS, and its π (*Sig_Verify*). Raises Malformed or Refused."""
-    group = keys.group(record.group)
+    """What must hold for a contact record: its PS, and its π (*Sig_Verify*). Raises Malformed, Refused or NotMine."""
+    group, server = keys.group(record.group, record.day), keys.server(record.server, record.day)
     statement = extension_statement(record.group, group, record.ccm, record.day, record.nullifier, record.partial)
     curve.decode_g1(record.nullifier, "the record's nullifier")  # PS covers its bytes, whatever they are
     return (
-        partial_claim(curve, keys.server, record.ccm, record.day, record.nullifier, record.partial),
+        partial_claim(curve, server, record.ccm, record.day, record.nullifier, record.partial),
         credential.show_claim(curve, statement, record.proof),
     )
 
@@ -176,7 +196,7 @@ def check_record(
     submission: messages.Submission,
     record: messages.ContactRecord,
 ) -> None:
-    """What an agent checks of a proxy's answer to its submission. Raises Malformed or Refused."""
+    """What an agent checks of a proxy's answer to its submission. Raises Malformed, Refused or NotMine."""
     if record.ccm != submission.ccm or record.nullifier != nullifier_of(submission):
         raise Refused("the proxy answered with another contact's record; another proxy will be asked")
     if not submission.day - 1 <= record.day <= submission.day:

@@ -9,7 +9,7 @@ import base64
 import enum
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke
@@ -23,7 +23,7 @@ from protocol.errors import Malformed, NotMine, Refused
 from protocol.randomness import WEIGHT_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from protocol.batch import Claim
     from protocol.contact import SignerKeys
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from protocol.curve import G1, G2, Curve
     from protocol.messages import DeclaredContact, Receipt, Report, ReportBody, SealedReport
     from protocol.randomness import Random
+
+N = TypeVar("N", int, str)
 
 CODE_BYTES = 10  # 80 random bits: 16 base32 characters
 _MLKEM_PUBLIC = 1184
@@ -55,6 +57,7 @@ class Reason(enum.IntEnum):
     PARTIAL = 9
     PROOF = 10
     REMOVED = 11
+    SERVER = 12
 
     @property
     def text(self) -> str:
@@ -71,10 +74,11 @@ _REASONS = {
     Reason.DUPLICATE_CCM: "its CCM stands in the list twice",
     Reason.DUPLICATE_NULLIFIER: "its nullifier stands in the list twice",
     Reason.REPORTED: "it was reported before",
-    Reason.GROUP: "its proxy group is unknown",
+    Reason.GROUP: "its proxy group is unknown, or had another key by its day",
     Reason.PARTIAL: "the server did not sign it so",
     Reason.PROOF: "no proxy of its group signed it so",
     Reason.REMOVED: "the proxy that signed it was removed from its group",
+    Reason.SERVER: "the server's key it names is unknown, or was replaced before its day",
 }
 
 
@@ -329,13 +333,22 @@ def _plain_reason(
         (ccms[record.ccm] > 1, Reason.DUPLICATE_CCM),
         (nullifiers[record.nullifier] > 1, Reason.DUPLICATE_NULLIFIER),
         (record.nullifier in reported, Reason.REPORTED),
-        (record.group not in rules.keys.groups, Reason.GROUP),
+        (not _known(rules.keys.group, record.group, record.day), Reason.GROUP),
+        (not _known(rules.keys.server, record.server, record.day), Reason.SERVER),
     )
     return next((reason for found, reason in findings if found), Reason.FINE)
+
+
+def _known(key: Callable[[N, int], object], name: N, day: int) -> bool:
+    try:
+        key(name, day)
+    except (NotMine, Refused):
+        return False
+    return True
 
 
 def _removed(curve: Curve, rules: Rules, record: messages.ContactRecord) -> bool:
     openings = rules.removed.get(record.group)
     if not openings:  # the usual case, which then costs no second decoding
         return False
-    return credential.opens(curve, rules.keys.group(record.group), record.proof, openings) is not None
+    return credential.opens(curve, rules.keys.group(record.group, record.day), record.proof, openings) is not None

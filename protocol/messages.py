@@ -33,6 +33,7 @@ MEDIA_TYPE = "application/msgpack"
 # three that are read, handed on from the authority.
 NONCE_PATH = "/v1/nonce"  # POST nothing → Nonce
 JOIN_PATH = "/v1/join"  # POST UserJoin → Issued
+RENEWAL_PATH = "/v1/renewal"  # POST Renewal → Issued
 HEADS_PATH = "/v1/heads"  # GET → Heads
 PARAMETERS_PATH = "/v1/parameters/{number}"  # GET → Link
 PUBLICATIONS_PATH = "/v1/publications/{number}"  # GET → Link
@@ -99,6 +100,13 @@ class UserJoin(Message, frozen=True, kw_only=True):
     join: JoinRequest
 
 
+class Renewal(Message, frozen=True, kw_only=True):
+    """A member asks for a credential under a later issuer, on the secret key it joined with."""
+
+    issuer: Count
+    join: JoinRequest
+
+
 class Issued(Message, frozen=True, kw_only=True):
     """The credential (S1, S2); worthless without its secret key."""
 
@@ -137,8 +145,12 @@ class Submissions(Message, frozen=True, kw_only=True):
 
 
 class Partial(Message, frozen=True, kw_only=True):
-    """The server's partial signature PS for (CCM, day, nullifier); `day` may be one before the submitted one."""
+    """The server's partial signature PS for (CCM, day, nullifier); `day` may be one before the submitted one.
 
+    server: number of the server key it is under.
+    """
+
+    server: Count
     day: Day
     signature: Point1
 
@@ -157,11 +169,15 @@ class Outcomes(Message, frozen=True, kw_only=True):
 
 
 class ContactRecord(Message, frozen=True, kw_only=True):
-    """A contact that both sides submitted: (CCM, day, N, PS, group, π). About 0.5 kB."""
+    """A contact that both sides submitted: (CCM, day, N, PS, group, π). About 0.5 kB.
+
+    server: number of the server key that PS is under.
+    """
 
     ccm: Bytes32
     day: Day
     nullifier: Point1
+    server: Count
     partial: Point1
     group: Name
     proof: Show
@@ -236,10 +252,11 @@ class Head(Message, frozen=True, kw_only=True):
 
 
 class Heads(Message, frozen=True, kw_only=True):
-    """The heads of the authority's two chains."""
+    """The heads of the authority's two chains, and the number of the oldest publication that it still offers."""
 
     parameters: Head
     publications: Head
+    oldest: Count = 0
 
 
 class UserIssuer(Message, frozen=True, kw_only=True):
@@ -251,10 +268,33 @@ class UserIssuer(Message, frozen=True, kw_only=True):
     key: IssuerPublic
 
 
+class ServerKey(Message, frozen=True, kw_only=True):
+    """A key of the server: it signs with the newest whose `from_time` has come.
+
+    until_day: the last day that a contact record under it may have; None as long as it is not replaced.
+    """
+
+    number: Count
+    from_time: Time
+    until_day: Day | None = None
+    key: Point2
+
+
+class PublicationKey(Message, frozen=True, kw_only=True):
+    """The Ed25519 key of the publications from number `first` on, up to the next key's."""
+
+    first: Count
+    key: Bytes32
+
+
 class ProxyGroup(Message, frozen=True, kw_only=True):
-    """A proxy group: its issuer key and where its proxies are."""
+    """A proxy group: its issuer key and where its proxies are.
+
+    until_day: the last day that a contact record of it may have; None as long as its key is not replaced.
+    """
 
     name: Name
+    until_day: Day | None = None
     key: IssuerPublic
     proxies: Annotated[tuple[Url, ...], Meta(max_length=256)]
 
@@ -321,9 +361,9 @@ class Parameters(Message, frozen=True, kw_only=True):
     valid_until: Time
     authority: Annotated[str, Meta(min_length=1, max_length=100)]
     chain_key: Bytes32
-    publication_key: Bytes32
+    publication_keys: Annotated[tuple[PublicationKey, ...], Meta(min_length=1, max_length=64)]
     seal_key: Annotated[bytes, Meta(max_length=4096)]
-    server_key: Point2
+    server_keys: Annotated[tuple[ServerKey, ...], Meta(min_length=1, max_length=64)]
     issuers: Annotated[tuple[UserIssuer, ...], Meta(min_length=1, max_length=64)]
     groups: Annotated[tuple[ProxyGroup, ...], Meta(min_length=1, max_length=64)]
     limits: Limits

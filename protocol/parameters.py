@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from protocol.curve import Curve
-    from protocol.messages import Head, Link, Parameters
+    from protocol.messages import Head, Link, Parameters, ServerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ def _check_sense(parameters: Parameters) -> None:
     edges = [band.below for band in parameters.risk.bands]
     if len(set(names)) < len(names) or len(set(numbers)) < len(numbers):
         raise Malformed("two groups or issuers of the parameters share a name; the authority must mend them")
+    servers = [(key.number, key.from_time) for key in parameters.server_keys]
+    for rising in (*zip(*servers, strict=True), [key.first for key in parameters.publication_keys]):
+        if sorted(set(rising)) != list(rising):
+            raise Malformed("the keys in the parameters are not in rising order; the authority must mend them")
     if sorted(set(edges)) != edges:
         raise Malformed("the attenuation bands of the parameters are not in rising order; the authority must mend them")
     if max(level.level for level in parameters.onset) > len(parameters.risk.infectiousness):
@@ -87,8 +91,17 @@ def read_keys(curve: Curve, parameters: Parameters) -> Keys:
     """Decode and check every key. Raises Malformed or Refused."""
     groups = {group.name: credential.read_issuer(curve, Holder.PROXY, group.key) for group in parameters.groups}
     issuers = {issuer.number: credential.read_issuer(curve, Holder.USER, issuer.key) for issuer in parameters.issuers}
-    server = curve.decode_g2(parameters.server_key, "the server's key")
-    return Keys(SignerKeys(server, groups), issuers)
+    servers = {one.number: curve.decode_g2(one.key, "the server's key") for one in parameters.server_keys}
+    until: dict[int | str, int | None] = {one.number: one.until_day for one in parameters.server_keys}
+    until |= {one.name: one.until_day for one in parameters.groups}
+    ends = {name: day for name, day in until.items() if day is not None}
+    return Keys(SignerKeys(servers, groups, ends), issuers)
+
+
+def server_key_at(parameters: Parameters, at: float) -> ServerKey:
+    """The key that the server signs with at this time: the newest that is in use by then; the first before that."""
+    begun = [key for key in parameters.server_keys if key.from_time <= at]
+    return begun[-1] if begun else parameters.server_keys[0]
 
 
 def check_issuer_day(parameters: Parameters, number: int, day: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from protocol import chain, hashing, messages
 from protocol.encounter import TOKEN_SIZE
-from protocol.errors import Malformed
+from protocol.errors import KeyChanged, Malformed
 from protocol.messages import Head, Publication, PublishedDay
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from protocol.messages import Link
+    from protocol.messages import Link, PublicationKey
     from protocol.randomness import Random
 
 MOST_TOKENS = 1 << 16
@@ -90,14 +90,38 @@ def sign(key: Ed25519PrivateKey, publication: Publication) -> Link:
     return chain.sign(key, hashing.PUBLICATION, messages.encode(publication))
 
 
-def follow(head: Head, key: bytes, link: Link) -> tuple[Head, Publication]:
-    """Check the link after `head` under the parameters' publication key. Raises Malformed or KeyChanged."""
-    chain.check_signature(key, hashing.PUBLICATION, link)
-    publication = messages.decode(Publication, link.body)
-    if any(len(day.tokens) % TOKEN_SIZE for day in publication.days):
-        raise Malformed("the tokens of a publication are cut; the authority must mend it")
+def follow(head: Head, keys: Sequence[PublicationKey], link: Link) -> tuple[Head, Publication]:
+    """Check the link after `head` under the parameters' publication keys. Raises Malformed or KeyChanged."""
+    publication = _read(keys, link)
     after = chain.follow(head, hashing.PUBLICATION, link, publication.number, publication.previous)
     return after, publication
+
+
+def resume(head: Head, keys: Sequence[PublicationKey], link: Link, forgotten: float) -> tuple[Head, Publication]:
+    """Take the chain up again at the oldest link that is still offered, past those after `head` that are not.
+
+    forgotten: a time (seconds since 1970) before which nothing published can concern this device any more. The link
+    must have been issued by then, so that those before it were, too. Raises Malformed or KeyChanged.
+    """
+    publication = _read(keys, link)
+    if publication.number <= head.number:
+        raise KeyChanged("the authority's publications go back behind what this device has seen; ask the authority")
+    if publication.issued_at > forgotten:
+        raise KeyChanged(
+            "the authority no longer offers publications that this device still needs; ask the authority why"
+        )
+    return chain.head_of(hashing.PUBLICATION, link, publication.number), publication
+
+
+def _read(keys: Sequence[PublicationKey], link: Link) -> Publication:
+    publication = messages.decode(Publication, link.body)
+    holding = [one.key for one in keys if one.first <= publication.number]
+    if not holding:
+        raise KeyChanged("the parameters name no key for this publication any more; sync again")
+    chain.check_signature(holding[-1], hashing.PUBLICATION, link)
+    if any(len(day.tokens) % TOKEN_SIZE for day in publication.days):
+        raise Malformed("the tokens of a publication are cut; the authority must mend it")
+    return publication
 
 
 def match(publication: Publication, own: Mapping[int, Sequence[bytes]]) -> Iterator[PublishedToken]:

@@ -36,6 +36,9 @@ DAY = 20_000
 ISSUER, OTHER_ISSUER = 1, 2
 """The numbers of the two dated issuers of users."""
 
+SERVER, OTHER_SERVER = 1, 2
+"""The numbers of the server's two keys."""
+
 NOW = DAY * encounter.SECONDS_A_DAY
 
 
@@ -104,7 +107,7 @@ def make_parameters(
     chain_key: Ed25519PrivateKey,
     publication_key: Ed25519PrivateKey,
     seal_key: bytes,
-    server_key: bytes,
+    server_keys: Sequence[bytes],
     issuers: Sequence[messages.IssuerPublic],
     groups: dict[str, messages.IssuerPublic],
 ) -> messages.Parameters:
@@ -116,9 +119,12 @@ def make_parameters(
         valid_until=NOW + 30 * encounter.SECONDS_A_DAY,
         authority="Example authority",
         chain_key=chain_key.public_key().public_bytes_raw(),
-        publication_key=publication_key.public_key().public_bytes_raw(),
+        publication_keys=(messages.PublicationKey(first=0, key=publication_key.public_key().public_bytes_raw()),),
         seal_key=seal_key,
-        server_key=server_key,
+        server_keys=tuple(
+            messages.ServerKey(number=number, from_time=NOW + number, key=key)
+            for number, key in enumerate(server_keys, SERVER)
+        ),
         issuers=tuple(
             messages.UserIssuer(number=number, from_day=DAY - 10, until_day=DAY + 30, key=key)
             for number, key in enumerate(issuers, ISSUER)
@@ -165,6 +171,7 @@ class World:
         self.proxies = {name: make_member(maker, random, group) for name, group in self.groups.items()}
         self.removed = make_member(maker, random, self.groups["north"])
         self.server, self.server_key = contact.new_server_key(maker, random)
+        self.other_server, other_server_key = contact.new_server_key(maker, random)
         self.chain_key = Ed25519PrivateKey.from_private_bytes(random(32))
         self.publication_key = Ed25519PrivateKey.from_private_bytes(random(32))
         self.seal = declaration.read_seal_secret(random(96))
@@ -173,7 +180,7 @@ class World:
             self.chain_key,
             self.publication_key,
             self.seal.public,
-            self.server_key,
+            (self.server_key, other_server_key),
             (self.users.public, self.other_users.public),
             {name: group.public for name, group in self.groups.items()},
         )
@@ -181,7 +188,10 @@ class World:
         self.parameters_hash = chain.hash_of(hashing.PARAMETERS, self.genesis)
         self.keys = parameters.Keys(
             contact.SignerKeys(
-                maker.decode_g2(self.server_key, "the server's key"),
+                {
+                    SERVER: maker.decode_g2(self.server_key, "the server's key"),
+                    OTHER_SERVER: maker.decode_g2(other_server_key, "the server's key"),
+                },
                 {name: group.key for name, group in self.groups.items()},
             ),
             {ISSUER: self.users.key, OTHER_ISSUER: self.other_users.key},
@@ -214,13 +224,15 @@ class World:
         role: int = 0,
         group: str = "north",
         proxy: Member | None = None,
+        server: int = SERVER,
     ) -> Contact:
         """The user's side of the contact with this secret E, signed by the server and a proxy of the group."""
         ccm = encounter.ccm_of(secret)
         submission = contact.submit(self.curve, self.random, user.credential, self.users.key, ISSUER, ccm, day)
         nullifier = contact.nullifier_of(submission)
-        signature = contact.sign_partially(self.curve, self.server, ccm, day, nullifier)
-        partial = messages.Partial(day=day, signature=signature)
+        secret_key = self.server if server == SERVER else self.other_server
+        signature = contact.sign_partially(self.curve, secret_key, ccm, day, nullifier)
+        partial = messages.Partial(server=server, day=day, signature=signature)
         by = proxy or self.proxies[group]
         record = contact.extend(self.random, by.credential, group, self.groups[group].key, submission, partial)
         declared = messages.DeclaredContact(record=record, secret=secret, role=role)

@@ -12,7 +12,7 @@ from backend_stub.founding import LIMITS, ONSET, RISK
 from protocol import declaration, messages, parameters
 from protocol.curve import encode_scalar
 from protocol.encounter import SECONDS_A_DAY
-from scripts.benchmarks.world import DAY, GROUP, ISSUER, RANDOM
+from scripts.benchmarks.world import DAY, GROUP, ISSUER, RANDOM, SERVER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,9 +52,9 @@ def _parameters(world: World, key: Ed25519PrivateKey, proxy: str, limits: messag
         valid_until=(DAY + 30) * SECONDS_A_DAY,
         authority="Bench",
         chain_key=key.public_key().public_bytes_raw(),
-        publication_key=key.public_key().public_bytes_raw(),
+        publication_keys=(messages.PublicationKey(first=0, key=key.public_key().public_bytes_raw()),),
         seal_key=declaration.read_seal_secret(RANDOM(96)).public,
-        server_key=world.server_key,
+        server_keys=(messages.ServerKey(number=SERVER, from_time=0, key=world.server_key),),
         issuers=(messages.UserIssuer(number=ISSUER, from_day=DAY - 10, until_day=DAY + 30, key=world.users),),
         groups=(messages.ProxyGroup(name=GROUP, key=world.group, proxies=(proxy,)),),
         limits=limits,

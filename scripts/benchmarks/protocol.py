@@ -143,7 +143,7 @@ def cases(world: World, sizes: tuple[int, ...], batch_size: int) -> list[Case]:
 
     def check_and_extend(parties: Parties) -> Callable[[], None]:
         def run() -> None:
-            contact.check_partial(parties.curve, RANDOM, parties.keys.server, first, partial)
+            contact.check_partial(parties.curve, RANDOM, parties.keys, first, partial)
             messages.encode(parties.extend(first, partial))
 
         return run

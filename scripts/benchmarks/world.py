@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RANDOM = secrets.token_bytes
 GROUP = "north"
 ISSUER = 1
+SERVER = 1
 DAY = 20_000
 
 
@@ -33,7 +34,7 @@ class World:
 
     def partial(self, index: int) -> messages.Partial:
         """The server's signature in the record of this index."""
-        return messages.Partial(day=DAY, signature=self.contacts[index].record.partial)
+        return messages.Partial(server=SERVER, day=DAY, signature=self.contacts[index].record.partial)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def build(curve: Curve, count: int) -> World:
     for _ in range(count):
         secret = RANDOM(encounter.SECRET_SIZE)
         submission = parties.submit(encounter.ccm_of(secret))
-        partial = messages.Partial(day=DAY, signature=parties.sign_partially(submission))
+        partial = messages.Partial(server=SERVER, day=DAY, signature=parties.sign_partially(submission))
         record = parties.extend(submission, partial)
         submissions.append(submission)
         contacts.append(messages.DeclaredContact(record=record, secret=secret, role=0))
@@ -85,7 +86,7 @@ def settle(curve: Curve, world: World) -> Parties:
     """The world's keys on this curve."""
     users = credential.read_issuer(curve, Holder.USER, world.users)
     group = credential.read_issuer(curve, Holder.PROXY, world.group)
-    keys = contact.SignerKeys(curve.decode_g2(world.server_key, "the server's key"), {GROUP: group})
+    keys = contact.SignerKeys({SERVER: curve.decode_g2(world.server_key, "the server's key")}, {GROUP: group})
     user = credential.accept(curve, world.user[0], users, world.user[1])
     proxy = credential.accept(curve, world.proxy[0], group, world.proxy[1])
     return Parties(curve, users, user, proxy, keys, world.server_secret)

@@ -50,7 +50,7 @@ def a_proxy(server: Server, *, day: int = 20_000, secret: bytes | None = None) -
         here = world()
         asked = contact.nullifier_of(submission)
         signature = contact.sign_partially(here.curve, here.server, submission.ccm, day, asked)
-        partial = messages.Partial(day=day, signature=signature)
+        partial = messages.Partial(server=1, day=day, signature=signature)
         record = (
             here.contact(here.alice, secret).record
             if secret

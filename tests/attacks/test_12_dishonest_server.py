@@ -107,6 +107,6 @@ async def test_a_day_that_it_moves_is_refused(there: World) -> None:
     assert record.day == day_of(there.clock.now())
     one = await there.submission(left, met)
     for moved in (-2, 1):
-        partial = messages.Partial(day=record.day + moved, signature=record.partial)
+        partial = messages.Partial(server=1, day=record.day + moved, signature=record.partial)
         with pytest.raises(SpotError):
-            contact.answer_claim(CURVE, (await there.keys()).signers.server, one, partial)
+            contact.answer_claim(CURVE, (await there.keys()).signers, one, partial)

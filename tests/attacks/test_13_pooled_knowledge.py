@@ -68,7 +68,7 @@ async def pool(there: World, users: Sequence[User], openings: Iterable[G2] = ())
         members = [CURVE.decode_g1(data, "T") for data in await connection.scalars(select(store.members.c.public))]
         proxies = [CURVE.decode_g2(data, "T~") for data in await connection.scalars(select(store.proxies.c.opening))]
     assert len(members) == len(users)
-    second = [CURVE.g2, issuer.x, issuer.y, known.signers.server, *proxies, *openings]
+    second = [CURVE.g2, issuer.x, issuer.y, *known.signers.servers.values(), *proxies, *openings]
     return Pool(submissions, members, second)
 
 

@@ -134,7 +134,7 @@ class World:
 
     async def publications(self, base: str = "") -> list[Publication]:
         """All publications, the chain followed."""
-        key = (await self.trusted(base)).parameters.publication_key
+        key = (await self.trusted(base)).parameters.publication_keys
         head, found = chain.EMPTY, []
         last = (await self.get(messages.Heads, messages.HEADS_PATH, base)).publications
         for number in range(last.number + 1):

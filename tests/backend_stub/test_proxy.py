@@ -78,9 +78,9 @@ async def test_a_server_that_answers_wrongly_is_not_signed_for(
         if fault == "nonsense":
             return [msgspec.structs.replace(outcome, refusal="x" * 400)]
         partial = {
-            "wrong signature": messages.Partial(day=outcome.partial.day, signature=CURVE.g1.encode()),
-            "no point": messages.Partial(day=outcome.partial.day, signature=bytes(48)),
-            "another day": messages.Partial(day=outcome.partial.day + 1, signature=outcome.partial.signature),
+            "wrong signature": messages.Partial(server=1, day=outcome.partial.day, signature=CURVE.g1.encode()),
+            "no point": messages.Partial(server=1, day=outcome.partial.day, signature=bytes(48)),
+            "another day": messages.Partial(server=1, day=outcome.partial.day + 1, signature=outcome.partial.signature),
         }[fault]
         return [messages.Outcome(partial=partial)]
 

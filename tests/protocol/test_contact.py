@@ -10,9 +10,9 @@ from msgspec.structs import fields
 from msgspec.structs import replace as altered
 
 from protocol import batch, contact, credential, encounter, messages
-from protocol.errors import Refused
+from protocol.errors import NotMine, Refused
 from protocol.messages import ContactRecord
-from tests.support import DAY, ISSUER
+from tests.support import DAY, ISSUER, OTHER_SERVER, SERVER
 
 if TYPE_CHECKING:
     from tests.support import Contact, World
@@ -28,7 +28,7 @@ def _holds(world: World, record: ContactRecord) -> bool:
 @pytest.fixture(scope="session")
 def unlike(world: World) -> Contact:
     """A contact that differs from alice's first in every field of its record."""
-    one = world.contact(world.bob, world.random(32), day=DAY - 1, group="south")
+    one = world.contact(world.bob, world.random(32), day=DAY - 1, group="south", server=OTHER_SERVER)
     assert all(getattr(one.record, field) != getattr(world.contacts[0].record, field) for field in FIELDS)
     assert _holds(world, one.record)
     return one
@@ -47,6 +47,7 @@ SIGNED_BY = {
     "ccm": {"server", "proxy"},
     "day": {"server", "proxy"},
     "nullifier": {"server", "proxy"},
+    "server": {"server"},
     "partial": {"server", "proxy"},
     "group": {"proxy"},
     "proof": {"proxy"},
@@ -65,7 +66,7 @@ def test_server_and_proxy_each_sign_for_every_part(world: World, unlike: Contact
 def test_a_group_signs_under_its_name(world: World) -> None:
     """Two names for one key: a signature for the one is none for the other."""
     key = world.groups["north"].key
-    keys = contact.SignerKeys(world.keys.signers.server, {"north": key, "northern": key})
+    keys = contact.SignerKeys(world.keys.signers.servers, {"north": key, "northern": key})
     record = altered(world.contacts[0].record, group="northern")
     _, proof = contact.record_claims(world.curve, keys, record)
     assert not batch.holds(world.curve, world.random, [proof])
@@ -76,8 +77,8 @@ def test_a_record_of_the_day_before_is_taken_if_the_server_signed_for_it(world: 
     one = world.contacts[0].submission
     nullifier = contact.nullifier_of(one)
     signature = contact.sign_partially(world.curve, world.server, one.ccm, DAY - 1, nullifier)
-    partial = messages.Partial(day=DAY - 1, signature=signature)
-    contact.check_partial(world.curve, world.random, world.keys.signers.server, one, partial)
+    partial = messages.Partial(server=SERVER, day=DAY - 1, signature=signature)
+    contact.check_partial(world.curve, world.random, world.keys.signers, one, partial)
     own, key = world.proxies["north"].credential, world.groups["north"].key
     record = contact.extend(world.random, own, "north", key, one, partial)
     contact.check_record(world.curve, world.random, world.keys.signers, one, record)
@@ -132,6 +133,23 @@ def test_a_lone_server_makes_no_record(world: World) -> None:
 
 
 def test_a_group_that_left_is_named_so(world: World) -> None:
-    keys = contact.SignerKeys(world.keys.signers.server, {"south": world.groups["south"].key})
-    with pytest.raises(Refused, match="not among the authority's; fetch the parameters"):
+    keys = contact.SignerKeys(world.keys.signers.servers, {"south": world.groups["south"].key})
+    with pytest.raises(NotMine, match="not among the authority's; fetch the parameters"):
         contact.record_claims(world.curve, keys, world.contacts[0].record)
+
+
+def test_a_server_key_that_is_not_known_yet_is_named_so(world: World) -> None:
+    """Not refused for good: the device fetches the parameters anew and asks again."""
+    keys = contact.SignerKeys({OTHER_SERVER: world.keys.signers.servers[OTHER_SERVER]}, world.keys.signers.groups)
+    with pytest.raises(NotMine, match="server's key of this record is not in the parameters"):
+        contact.record_claims(world.curve, keys, world.contacts[0].record)
+
+
+@pytest.mark.parametrize("name", [SERVER, "north"])
+def test_a_key_that_was_replaced_signs_for_no_later_day(world: World, name: int | str) -> None:
+    signers, record = world.keys.signers, world.contacts[0].record
+    over = contact.SignerKeys(signers.servers, signers.groups, {name: DAY - 1})
+    with pytest.raises(Refused, match="was replaced before that day"):
+        contact.record_claims(world.curve, over, record)
+    last = contact.SignerKeys(signers.servers, signers.groups, {name: DAY})
+    assert batch.holds(world.curve, world.random, list(contact.record_claims(world.curve, last, record)))

@@ -17,7 +17,7 @@ from protocol.declaration import Reason
 from protocol.errors import Malformed, Misuse
 from tests.protocol.alterations.credentials import SHOWINGS
 from tests.protocol.dishonest import BAD_SCALARS, bad_g1, bad_g2, prove_join, reasons_for
-from tests.support import DAY, world_of
+from tests.support import DAY, SERVER, world_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,8 +197,8 @@ def _accept(world: World, **change: bytes) -> None:
 
 
 def _check_partial(world: World, data: bytes) -> None:
-    partial = messages.Partial(day=DAY, signature=data)
-    contact.check_partial(world.curve, world.random, world.keys.signers.server, world.contacts[0].submission, partial)
+    partial = messages.Partial(server=SERVER, day=DAY, signature=data)
+    contact.check_partial(world.curve, world.random, world.keys.signers, world.contacts[0].submission, partial)
 
 
 def _record_claims(world: World, **change: bytes) -> None:
@@ -236,7 +236,7 @@ POINTS_2: dict[str, Callable[[World, bytes], object]] = {
     "the issuer key's Y": lambda world, data: _read_issuer(world, y=data),
     "the join request's opening key": _issue_opening,
     "the server's key": lambda world, data: parameters.read_keys(
-        world.curve, altered(world.parameters, server_key=data)
+        world.curve, altered(world.parameters, server_keys=(altered(world.parameters.server_keys[0], key=data),))
     ),
 }
 SCALARS: dict[str, Callable[[World, bytes], object]] = {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def test_every_reason_is_named_at_once(world: World) -> None:
     """One list with each of the faults, and a good contact among them."""
     random = world.random
-    made = [world.contact(world.alice, random(32)).declared for _ in range(8)]
+    made = [world.contact(world.alice, random(32)).declared for _ in range(9)]
     reported, twice = made[5], world.contact(world.alice, random(32)).declared
     borrowed = altered(made[6], record=altered(made[6].record, nullifier=made[7].record.nullifier))
     bad: list[tuple[DeclaredContact, Reason]] = [
@@ -42,6 +42,7 @@ def test_every_reason_is_named_at_once(world: World) -> None:
         (made[7], Reason.DUPLICATE_NULLIFIER),
         (reported, Reason.REPORTED),
         (altered(made[4], record=altered(made[4].record, group="nowhere")), Reason.GROUP),
+        (altered(made[8], record=altered(made[8].record, server=9)), Reason.SERVER),
         (altered(world.contacts[1].declared, record=altered(world.contacts[1].record, day=DAY - 1)), Reason.PARTIAL),
         (
             altered(world.contacts[2].declared, record=altered(world.contacts[2].record, proof=made[0].record.proof)),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from protocol.messages import Head, Link, Publication
 
 WORLD = world_of("arkworks")  # nothing here depends on the maker
-KEY = WORLD.parameters.publication_key
+KEYS = WORLD.parameters.publication_keys
 
 TOKENS = st.lists(
     st.builds(PublishedToken, st.binary(min_size=16, max_size=16), st.integers(DAY - 3, DAY), st.integers(1, 2)),
@@ -34,14 +34,14 @@ def _three() -> list[Link]:
         tokens = [PublishedToken(bytes([index]) * 16, DAY, 1)]
         (built,) = publication.build(random, head, NOW, tokens, 4)
         links.append(publication.sign(WORLD.publication_key, built))
-        head, _ = publication.follow(head, KEY, links[-1])
+        head, _ = publication.follow(head, KEYS, links[-1])
     return links
 
 
 def _follow(links: list[Link]) -> Head:
     head = chain.EMPTY
     for link in links:
-        head, _ = publication.follow(head, KEY, link)
+        head, _ = publication.follow(head, KEYS, link)
     return head
 
 
@@ -79,7 +79,7 @@ def test_what_is_too_much_for_one_publication_goes_on_in_the_next(
         size = sum(len(day.tokens) for day in batch.days) // 16
         assert size == most if index + 1 < len(batches) else size <= most
         assert messages.decode(messages.Publication, messages.encode(batch)) == batch
-        head, _ = publication.follow(head, KEY, publication.sign(WORLD.publication_key, batch))
+        head, _ = publication.follow(head, KEYS, publication.sign(WORLD.publication_key, batch))
         assert head.hash == publication.hash_of(batch)
     whole = publication.build(Source("padding"), chain.EMPTY, NOW, tokens, floor)
     assert _joined(batches) == _joined(whole)
@@ -182,7 +182,7 @@ def test_the_signature_is_no_part_of_the_hash() -> None:
 @pytest.mark.parametrize("key", [b"", bytes(31), bytes(33), b"\xff" * 32], ids=["empty", "short", "long", "no point"])
 def test_what_is_no_key_verifies_nothing(key: bytes) -> None:
     with pytest.raises(KeyChanged, match="not signed with its key"):
-        publication.follow(chain.EMPTY, key, _three()[0])
+        publication.follow(chain.EMPTY, [messages.PublicationKey(first=0, key=key)], _three()[0])
 
 
 def test_a_fingerprint_is_read_out_in_eight_groups() -> None:

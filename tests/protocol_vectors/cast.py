@@ -96,6 +96,7 @@ class Cast:
         self.north = Issuer(self.curve, "group north", Holder.PROXY)
         self.south = Issuer(self.curve, "group south", Holder.PROXY)
         self.ada, self.ben = Member(self.users, "Ada"), Member(self.users, "Ben")
+        self.renewed = Member(self.later, "Ada")
         self.proxy, self.other_proxy = Member(self.north, "proxy 1"), Member(self.north, "proxy 2")
         self.server = chosen("server", "server_secret")
 

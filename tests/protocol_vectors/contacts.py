@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DAY = 20_000
 NUMBER = 1  # of the issuer of users
+SERVER = 1  # of the server's key
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Contacts:
         secret = contact.ServerSecret(read_scalar(self.cast.server["server_secret"]))
         nullifier = contact.nullifier_of(submission)
         signature = contact.sign_partially(self.cast.curve, secret, submission.ccm, day, nullifier)
-        return messages.Partial(day=day, signature=signature)
+        return messages.Partial(server=SERVER, day=day, signature=signature)
 
     def bad_record(self, member: Member, name: str) -> messages.ContactRecord:
         """A record whose nullifier is no point, but is signed for by a dishonest server and proxy."""
@@ -71,4 +72,8 @@ class Contacts:
     @property
     def keys(self) -> Values:
         """Whose signatures count."""
-        return {"server_key": self.server_key, "groups": {"north": self.cast.north.key.encoded.hex()}}
+        return {
+            "servers": {str(SERVER): self.server_key},
+            "groups": {"north": self.cast.north.key.encoded.hex()},
+            "ends": {},
+        }

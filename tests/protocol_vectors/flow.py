@@ -118,7 +118,7 @@ def make_partial(curve: Curve, given: Values) -> Values:
     signature = contact.sign_partially(curve, contact.ServerSecret(secret), ccm, day, nullifier)
     assert signature == (secret * point).encode()
     _, key = contact.new_server_key(curve, Chosen(secret))
-    message = messages.encode(messages.Partial(day=day, signature=signature))
+    message = messages.encode(messages.Partial(server=given["server"], day=day, signature=signature))
     return {
         "server_key": key.hex(),
         "point": point.encode().hex(),
@@ -131,8 +131,7 @@ def make_checked_partial(curve: Curve, given: Values) -> Values:
     """A partial signature as the proxy accepts it."""
     submission = messages.decode(messages.Submission, bytes.fromhex(given["submission"]))
     partial = messages.decode(messages.Partial, bytes.fromhex(given["partial"]))
-    key = curve.decode_g2(bytes.fromhex(given["server_key"]), "Ys")
-    contact.check_partial(curve, Stream(b"weights"), key, submission, partial)
+    contact.check_partial(curve, Stream(b"weights"), _signer_keys(curve, given), submission, partial)
     return {"valid": True}
 
 
@@ -162,7 +161,9 @@ def _signer_keys(curve: Curve, given: Values) -> contact.SignerKeys:
     groups: dict[str, IssuerKey] = {
         name: read_issuer(curve, {"holder": "PROXY", "issuer": key}) for name, key in given["groups"].items()
     }
-    return contact.SignerKeys(curve.decode_g2(bytes.fromhex(given["server_key"]), "Ys"), groups)
+    servers = {int(number): curve.decode_g2(bytes.fromhex(key), "Ys") for number, key in given["servers"].items()}
+    ends: dict[int | str, int] = {name if name in groups else int(name): day for name, day in given["ends"].items()}
+    return contact.SignerKeys(servers, groups, ends)
 
 
 def make_checked_record(curve: Curve, given: Values) -> Values:
@@ -376,7 +377,8 @@ def make_keys(curve: Curve, given: Values) -> Values:
     content = messages.decode(messages.Parameters, bytes.fromhex(given["body"]))
     keys = parameters.read_keys(curve, content)
     return {
-        "server": keys.signers.server.encode().hex(),
+        "servers": {str(number): key.encode().hex() for number, key in keys.signers.servers.items()},
+        "ends": {str(name): day for name, day in keys.signers.ends.items()},
         "groups": {name: key.encoded.hex() for name, key in keys.signers.groups.items()},
         "issuers": {str(number): key.encoded.hex() for number, key in keys.issuers.items()},
     }
@@ -394,11 +396,18 @@ def make_publication(_: Curve, given: Values) -> Values:
 
 def make_followed_publications(_: Curve, given: Values) -> Values:
     """A chain of publications, followed, and which of one's own tokens are in it."""
-    head, heads, found = chain.EMPTY, [], []
+    head, found = chain.EMPTY, []
+    heads: list[messages.Head] = []
+    keys = [
+        messages.PublicationKey(first=one["first"], key=bytes.fromhex(one["key"])) for one in given["publication_keys"]
+    ]
     own = sorted(bytes.fromhex(token) for token in given["own"])
     for data in given["links"]:
         link = messages.decode(messages.Link, bytes.fromhex(data))
-        head, batch = publication.follow(head, bytes.fromhex(given["publication_key"]), link)
+        if "forgotten" in given and not heads:
+            head, batch = publication.resume(head, keys, link, given["forgotten"])
+        else:
+            head, batch = publication.follow(head, keys, link)
         heads.append(head)
         matches = publication.match(batch, {day.day: own for day in batch.days})
         found += [{"token": one.token.hex(), "day": one.day, "level": one.level} for one in matches]

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import chain, declaration, hashing, messages, parameters, publication
 from tests.protocol_vectors.cast import Cast, as_hex, replaced
-from tests.protocol_vectors.contacts import DAY, NUMBER, Contacts
+from tests.protocol_vectors.contacts import DAY, NUMBER, SERVER, Contacts
 from tests.protocol_vectors.making import File, stream
 from tests.protocol_vectors.plain import plain
 
@@ -35,9 +35,9 @@ def _parameters(contacts: Contacts, number: int, previous: bytes, chain_key: str
         valid_until=(DAY + 14) * 86400,
         authority="Example health authority",
         chain_key=_public(chain_key),
-        publication_key=_public("publication"),
+        publication_keys=(messages.PublicationKey(first=0, key=_public("publication")),),
         seal_key=seal.public,
-        server_key=bytes.fromhex(contacts.server_key),
+        server_keys=(messages.ServerKey(number=SERVER, from_time=DAY * 86400, key=bytes.fromhex(contacts.server_key)),),
         issuers=(
             messages.UserIssuer(number=NUMBER, key=cast.users.public, from_day=DAY - 90, until_day=DAY + 14),
             messages.UserIssuer(number=NUMBER + 1, key=cast.later.public, from_day=DAY, until_day=DAY + 104),
@@ -96,6 +96,7 @@ def make_chains(curve: Curve) -> File:
     file.gives("followed parameters", "three links", links=links)
     file.gives("followed parameters", "the genesis", links=links[:1])
     file.gives("keys", "of the last link", body=bodies[-1].hex())
+    file.gives("keys", "some of them replaced", body=messages.encode(_rotated(contacts)).hex())
     for name, bad in _bad_chains(contacts, links).items():
         file.refuses("followed parameters", name, "key-changed", links=bad)
     for name, changed in _senseless(contacts).items():
@@ -107,6 +108,20 @@ def make_chains(curve: Curve) -> File:
     file.refuses("keys", "a group with the key of an issuer of users", "refused", body=swapped.hex())
     _make_publications(file)
     return file
+
+
+def _rotated(contacts: Contacts) -> messages.Parameters:
+    """After a second server key and a second key of the group north, whose proxies moved with it."""
+    first = _parameters(contacts, 0, bytes(32), "chain")
+    old, north = first.server_keys[0], first.groups[0]
+    fresh = messages.ServerKey(number=SERVER + 1, from_time=old.from_time + 3600, key=contacts.cast.later.public.x)
+    after = replaced(north, name="north-2", key=contacts.cast.other_proxy.issuer.public)
+    rotated: messages.Parameters = replaced(
+        first,
+        server_keys=(replaced(old, until_day=DAY), fresh),
+        groups=(replaced(north, until_day=DAY + 1, proxies=()), after, first.groups[1]),
+    )
+    return rotated
 
 
 def _signing(key: str, tag: bytes, body: bytes) -> Values:
@@ -148,13 +163,15 @@ def _senseless(contacts: Contacts) -> dict[str, messages.Parameters]:
         "two issuers of one number": replaced(good, issuers=good.issuers[:1] * 2),
         "bands out of order": replaced(good, risk=replaced(good.risk, bands=bands[::-1])),
         "a level without weight": replaced(good, risk=replaced(good.risk, infectiousness=(1.0,))),
+        "two server keys of one number": replaced(good, server_keys=good.server_keys * 2),
+        "two publication keys from one number": replaced(good, publication_keys=good.publication_keys * 2),
     }
 
 
 def _make_publications(file: File) -> None:
     random = stream("tokens")
     tokens = [{"token": random(16).hex(), "day": DAY - index % 2, "level": 1 + index % 2} for index in range(3)]
-    key = _public("publication").hex()
+    keys = [{"first": 0, "key": _public("publication").hex()}]
     head, links = chain.EMPTY, []
     for number, listed in enumerate((tokens[:2], [], tokens[2:])):
         given = {"head": plain(head), "issued_at": (DAY + 1) * 86400 + number, "floor": 4, "tokens": listed}
@@ -164,7 +181,8 @@ def _make_publications(file: File) -> None:
         head = messages.Head(number=number, hash=bytes.fromhex(made["hash"]))
         links.append(made["link"])
     own = [tokens[0]["token"], tokens[2]["token"], bytes(16).hex()]
-    file.gives("followed publications", "three links", publication_key=key, links=links, own=own)
+    file.gives("followed publications", "three links", publication_keys=keys, links=links, own=own)
+    _make_resumed(file, links)
     first = messages.decode(messages.Link, bytes.fromhex(links[0]))
     cut = messages.decode(messages.Publication, first.body)
     cut = replaced(cut, days=(replaced(cut.days[0], tokens=cut.days[0].tokens[:-1]),))
@@ -176,4 +194,27 @@ def _make_publications(file: File) -> None:
         "a token cut": ("malformed", [as_hex(publication.sign(_key("publication"), cut))]),
     }
     for name, (slug, listed) in bad.items():
-        file.refuses("followed publications", name, slug, publication_key=key, links=listed, own=[])
+        file.refuses("followed publications", name, slug, publication_keys=keys, links=listed, own=[])
+
+
+def _make_resumed(file: File, links: list[str]) -> None:
+    """Publications under two keys; taken up again at the second, for what is before it is no longer offered."""
+    old, new = _public("publication").hex(), _public("next publication").hex()
+    second, third = (messages.decode(messages.Link, bytes.fromhex(link)) for link in links[1:])
+    resigned = _signed("next publication", hashing.PUBLICATION, third.body)
+    keys = [{"first": 0, "key": old}, {"first": 2, "key": new}]
+    given: Values = {"publication_keys": keys, "own": []}
+    issued = messages.decode(messages.Publication, second.body).issued_at
+    file.gives("followed publications", "a new key from the third on", links=[*links[:2], resigned], **given)
+    file.gives("followed publications", "taken up at the second", links=[links[1], resigned], forgotten=issued, **given)
+    bad: dict[str, Values] = {
+        "the old key after its time": {"links": links},
+        "the new key before its time": {
+            "links": [links[0], _signed("next publication", hashing.PUBLICATION, second.body)],
+        },
+        "taken up where some are missing that matter": {"links": [links[1], resigned], "forgotten": issued - 1},
+        "taken up, then a link left out": {"links": [links[0], resigned], "forgotten": issued},
+        "before the first key": {"links": links[:1], "publication_keys": keys[1:]},
+    }
+    for name, other in bad.items():
+        file.refuses("followed publications", name, "key-changed", **(given | other))

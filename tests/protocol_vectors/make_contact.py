@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from protocol import encounter, messages
 from tests.protocol_vectors.cast import Cast, as_hex, chosen, replaced
-from tests.protocol_vectors.contacts import DAY, NUMBER, Contacts
+from tests.protocol_vectors.contacts import DAY, NUMBER, SERVER, Contacts
 from tests.protocol_vectors.making import File, stream
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def make_contact(curve: Curve) -> File:
     file.gives("checked submission", "Ada", submission=submission, **cast.users.given)
     again = contacts.submission(cast.ada, "1")
     file.gives("checked submission", "Ada again: the same nullifier", submission=as_hex(again), **cast.users.given)
+    _make_renewed(file, cast, made["Ada"], ccm)
     good = messages.decode(messages.Submission, bytes.fromhex(submission))
     nobody = replaced(good.show, nullifiers=(), commitments=())
     twice = replaced(good.show, nullifiers=good.show.nullifiers * 2, commitments=good.show.commitments * 2)
@@ -98,18 +99,37 @@ def make_contact(curve: Curve) -> File:
     return file
 
 
+def _make_renewed(file: File, cast: Cast, before: Values, ccm: str) -> None:
+    """Ada after her renewal: a credential of the next issuer on the same secret key."""
+    random = chosen("submission of Ada, renewed", "blind", "nonce")
+    given = {"number": NUMBER + 1, "ccm": ccm, "day": DAY, **cast.renewed.given, **random}
+    renewed = file.gives("submission", "Ada, renewed: the same nullifier", **given)
+    if renewed["nullifier"] != before["nullifier"]:
+        raise ValueError("a renewed member has another nullifier")
+    file.gives("checked submission", "Ada, renewed", submission=renewed["submission"], **cast.later.given)
+
+
+def chosen_key(file: File, name: str) -> str:
+    """Ys of a server of this name."""
+    made = file.gives("partial", name, server=SERVER + 1, **chosen(name, "server_secret"), **_NOTHING)
+    return str(made["server_key"])
+
+
+_NOTHING: Values = {"ccm": bytes(32).hex(), "day": DAY, "nullifier": bytes(48).hex()}
+
+
 def _make_extension(file: File, contacts: Contacts, made: dict[str, Values]) -> None:
     cast, submission = contacts.cast, made["Ada"]["submission"]
-    signing = {**cast.server, "ccm": encounter.ccm_of(contacts.secret("1")).hex()}
+    signing = {"server": SERVER, **cast.server, "ccm": encounter.ccm_of(contacts.secret("1")).hex()}
     partials = {
         name: file.gives("partial", name, **signing, day=DAY, nullifier=one["nullifier"]) for name, one in made.items()
     }
     before = file.gives("partial", "the day before", **signing, day=DAY - 1, nullifier=made["Ada"]["nullifier"])
     after = file.gives("partial", "the day after", **signing, day=DAY + 1, nullifier=made["Ada"]["nullifier"])
-    checking = {"submission": submission, "server_key": partials["Ada"]["server_key"]}
+    checking = {"submission": submission, **contacts.keys}
     file.gives("checked partial", "Ada", partial=partials["Ada"]["partial"], **checking)
     file.gives("checked partial", "the day before", partial=before["partial"], **checking)
-    wrong = messages.Partial(day=DAY - 1, signature=bytes.fromhex(partials["Ada"]["signature"]))
+    wrong = messages.Partial(server=SERVER, day=DAY - 1, signature=bytes.fromhex(partials["Ada"]["signature"]))
     for name, message in {
         "of another nullifier": partials["Ben"]["partial"],
         "of the day after": after["partial"],
@@ -131,7 +151,19 @@ def _make_extension(file: File, contacts: Contacts, made: dict[str, Values]) -> 
         "a day changed afterwards": replaced(good, day=DAY - 1),
         "another signature of the server": replaced(good, partial=foreign.partial),
         "another signature of the group": replaced(good, proof=foreign.proof),
-        "an unknown group": replaced(good, group="south"),
     }
     for name, message in bad.items():
         file.refuses("checked record", name, "refused", record=as_hex(message), **given)
+    later = {str(SERVER + 1): chosen_key(file, "later server"), **contacts.keys["servers"]}
+    both = given | {"servers": later}
+    file.gives("checked record", "after a new server key", record=record["record"], **both)
+    file.refuses("checked record", "another server key", "refused", record=as_hex(replaced(good, server=2)), **both)
+    for name, message in {
+        "an unknown group": replaced(good, group="south"),
+        "an unknown server key": replaced(good, server=SERVER + 1),
+    }.items():
+        file.refuses("checked record", name, "not-mine", record=as_hex(message), **given)
+    for key in (str(SERVER), "north"):
+        last, over = given | {"ends": {key: DAY}}, given | {"ends": {key: DAY - 1}}
+        file.gives("checked record", f"on the last day of {key}", record=record["record"], **last)
+        file.refuses("checked record", f"after the last day of {key}", "refused", record=record["record"], **over)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from protocol import declaration, messages
 from protocol.errors import SpotError
 from tests.protocol_vectors.cast import Cast, as_hex, chosen, replaced
-from tests.protocol_vectors.contacts import DAY, NUMBER, Contacts
+from tests.protocol_vectors.contacts import DAY, NUMBER, SERVER, Contacts
 from tests.protocol_vectors.making import FOLDER, File, stream
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ def _make_reports(file: File, contacts: Contacts, code: str) -> None:
     check("one reported before", two, reported=[fields.nullifier.hex()])
     check("of days long ago", two, first_day=DAY + 1, last_day=DAY + 14)
     check("of a group that is gone", one, groups={})
+    check("of a server key that is gone", one, servers={})
+    check("of a server key replaced the day before", one, ends={str(SERVER): DAY - 1})
+    # A renewed member has the same secret key: one proof owns the contacts of both periods.
+    later = contacts.declared(contacts.record(cast.renewed, "5"), "5")
+    random = chosen("report of two periods", "blind", "nonce")
+    renewed = given | {"number": NUMBER + 1} | cast.renewed.given | random
+    both = file.gives("report", "contacts of two periods, after a renewal", contacts=[ada[0], later], **renewed)
+    check("contacts of two periods, after a renewal", both, **cast.later.given)
     listed = {
         "another's secret": {**ada[0], "secret": ada[1]["secret"]},
         "a role of 2": {**ada[0], "role": 2},

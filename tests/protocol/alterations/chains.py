@@ -9,7 +9,7 @@ from msgspec import Struct, msgpack
 from msgspec.structs import fields
 from msgspec.structs import replace as altered
 
-from protocol import chain, declaration, hashing, messages, parameters, publication
+from protocol import chain, contact, declaration, hashing, messages, parameters, publication
 from protocol.errors import KeyChanged, Malformed, NotMine, Refused, SpotError
 from protocol.messages import (
     Band,
@@ -20,8 +20,10 @@ from protocol.messages import (
     Parameters,
     ProxyGroup,
     Publication,
+    PublicationKey,
     PublishedDay,
     Risk,
+    ServerKey,
     UserIssuer,
 )
 from tests.protocol.alterations import alteration, refused
@@ -64,7 +66,7 @@ def first_publication(world: World, **change: object) -> Publication:
 
 def follow(world: World, link: Link, head: Head = chain.EMPTY) -> None:
     """The agent's look at a publication."""
-    publication.follow(head, world.parameters.publication_key, link)
+    publication.follow(head, world.parameters.publication_keys, link)
 
 
 # --- every field, at any depth, altered under the old signature ---
@@ -77,6 +79,8 @@ def _varied(value: Any) -> Any:
         return altered(value, **{first: _varied(getattr(value, first))})
     if isinstance(value, tuple):
         return (_varied(value[0]), *value[1:])
+    if value is None:
+        return 1
     if isinstance(value, bytes):
         return bytes([value[0] ^ 1]) + value[1:]
     return value + "x" if isinstance(value, str) else value + 1
@@ -120,6 +124,8 @@ def _under_the_old_signature(kind: type[Message], field: str) -> Callable[[World
 _KINDS: tuple[type[Message], ...] = (
     Parameters,
     UserIssuer,
+    ServerKey,
+    PublicationKey,
     ProxyGroup,
     Limits,
     Risk,
@@ -159,6 +165,9 @@ _senseless("number", KeyChanged, NUMBER, "skipped", lambda now: 2)
 _senseless("previous", KeyChanged, NOT_CONTINUED, "zeros", lambda now: bytes(32))
 _senseless("groups", Malformed, "share a name", "twice", lambda now: now.groups * 2)
 _senseless("issuers", Malformed, "share a name", "twice", lambda now: now.issuers * 2)
+_senseless("server_keys", Malformed, "not in rising order", "twice", lambda now: now.server_keys * 2)
+_senseless("publication_keys", Malformed, "not in rising order", "twice", lambda now: now.publication_keys * 2)
+_senseless("server_keys", Malformed, "not in rising order", "falling", lambda now: now.server_keys[::-1])
 _senseless(
     "risk",
     Malformed,
@@ -225,12 +234,46 @@ def old_chain_key_after_rotation(world: World) -> None:
     parameters.advance(trusted, parameters.sign(world.chain_key, third))
 
 
-@refused(Parameters, "publication_key", KeyChanged, NOT_SIGNED)
+STRANGERS_KEY = STRANGER.public_key().public_bytes_raw()
+
+
+def _publication_keys(world: World, *keys: PublicationKey) -> tuple[PublicationKey, ...]:
+    return _signed(world, next_parameters(world, publication_keys=keys)).parameters.publication_keys
+
+
+@refused(PublicationKey, "key", KeyChanged, NOT_SIGNED)
 def publication_key_exchanged(world: World) -> None:
-    key = STRANGER.public_key().public_bytes_raw()
-    following = _signed(world, next_parameters(world, publication_key=key)).parameters
     link = publication.sign(world.publication_key, first_publication(world))
-    publication.follow(chain.EMPTY, following.publication_key, link)
+    publication.follow(chain.EMPTY, _publication_keys(world, PublicationKey(first=0, key=STRANGERS_KEY)), link)
+
+
+@refused(PublicationKey, "first", KeyChanged, NOT_SIGNED)
+def old_publication_key_after_rotation(world: World) -> None:
+    old = world.parameters.publication_keys[0]
+    keys = _publication_keys(world, old, PublicationKey(first=1, key=STRANGERS_KEY))
+    link = publication.sign(world.publication_key, first_publication(world))
+    head, _ = publication.follow(chain.EMPTY, keys, link)
+    second = first_publication(world, number=1, previous=head.hash)
+    publication.follow(head, keys, publication.sign(world.publication_key, second))
+
+
+@refused(PublicationKey, "first", KeyChanged, "name no key for this publication")
+def publication_from_before_the_keys(world: World) -> None:
+    keys = _publication_keys(world, altered(world.parameters.publication_keys[0], first=1))
+    publication.follow(chain.EMPTY, keys, publication.sign(world.publication_key, first_publication(world)))
+
+
+@refused(Publication, "issued_at", KeyChanged, "this device still needs")
+def needed_publications_left_out(world: World) -> None:
+    link = publication.sign(world.publication_key, first_publication(world, number=7, previous=b"\1" * 32))
+    publication.resume(chain.EMPTY, world.parameters.publication_keys, link, NOW - 1)
+
+
+@refused(Publication, "number", KeyChanged, "go back behind")
+def taken_up_again_where_it_was(world: World) -> None:
+    link = publication.sign(world.publication_key, first_publication(world))
+    head = Head(number=0, hash=b"\1" * 32)
+    publication.resume(head, world.parameters.publication_keys, link, NOW)
 
 
 @refused(Parameters, "seal_key", NotMine, "sealed for another key")
@@ -267,12 +310,43 @@ def _read_keys(**change: Callable[[World], object]) -> Callable[[World], None]:
 
 
 alteration(
-    Parameters,
-    "server_key",
+    ServerKey,
+    "key",
     Malformed,
     "the server's key",
     "identity",
-    _read_keys(server_key=lambda world: b"\xc0" + bytes(95)),
+    _read_keys(server_keys=lambda world: (altered(world.parameters.server_keys[0], key=b"\xc0" + bytes(95)),)),
+)
+
+
+def _replaced(**change: Any) -> Callable[[World], None]:
+    """A record of a key that the parameters say was replaced the day before."""
+
+    def attempt(world: World) -> None:
+        fresh = {field: (altered(getattr(world.parameters, field)[0], **new),) for field, new in change.items()}
+        keys = parameters.read_keys(world.curve, _signed(world, next_parameters(world, **fresh)).parameters)
+        one = world.contacts[0]
+        contact.check_record(world.curve, world.random, keys.signers, one.submission, one.record)
+
+    return attempt
+
+
+alteration(
+    ServerKey,
+    "until_day",
+    Refused,
+    "was replaced before that day",
+    "earlier",
+    _replaced(server_keys={"until_day": DAY - 1}),
+)
+alteration(ServerKey, "number", NotMine, "not in the parameters", "another", _replaced(server_keys={"number": 9}))
+alteration(
+    ProxyGroup,
+    "until_day",
+    Refused,
+    "was replaced before that day",
+    "earlier",
+    _replaced(groups={"until_day": DAY - 1}),
 )
 
 

@@ -10,7 +10,7 @@ from protocol import contact, credential, encounter
 from protocol.errors import Malformed, NotMine, Refused
 from protocol.messages import ContactRecord, Partial, Submission
 from tests.protocol.alterations import alteration, refused
-from tests.support import DAY, OTHER_ISSUER
+from tests.support import DAY, OTHER_ISSUER, OTHER_SERVER, SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,8 +66,17 @@ def nullifier_missing(world: World) -> None:
 
 
 def _check_partial(world: World, partial: Partial) -> None:
-    server = world.keys.signers.server
-    contact.check_partial(world.curve, world.random, server, world.contacts[0].submission, partial)
+    contact.check_partial(world.curve, world.random, world.keys.signers, world.contacts[0].submission, partial)
+
+
+@refused(Partial, "server", Refused, WRONG_PARTIAL)
+def another_server_key(world: World) -> None:
+    _check_partial(world, altered(world.contacts[0].partial, server=OTHER_SERVER))
+
+
+@refused(Partial, "server", NotMine, "not in the parameters")
+def unknown_server_key(world: World) -> None:
+    _check_partial(world, altered(world.contacts[0].partial, server=9))
 
 
 @refused(Partial, "day", Refused, WRONG_PARTIAL)
@@ -80,7 +89,7 @@ def _signed_for(day: int) -> Callable[[World], None]:
         one = world.contacts[0].submission
         nullifier = contact.nullifier_of(one)
         signature = contact.sign_partially(world.curve, world.server, one.ccm, day, nullifier)
-        _check_partial(world, Partial(day=day, signature=signature))
+        _check_partial(world, Partial(server=SERVER, day=day, signature=signature))
 
     return attempt
 
@@ -104,7 +113,7 @@ def signature_of_another_server(world: World) -> None:
     secret, _ = contact.new_server_key(world.curve, world.random)
     one = world.contacts[0].submission
     signature = contact.sign_partially(world.curve, secret, one.ccm, DAY, contact.nullifier_of(one))
-    _check_partial(world, Partial(day=DAY, signature=signature))
+    _check_partial(world, Partial(server=SERVER, day=DAY, signature=signature))
 
 
 # --- contact records: what an agent checks of a proxy's answer ---
@@ -134,11 +143,17 @@ for _field, _text, _name, _value in (
     ("day", NOT_SIGNED, "a day earlier", lambda world: DAY - 1),
     ("partial", NOT_SIGNED, "of another contact", _second("partial")),
     ("group", NOT_SIGNED, "another", lambda world: "south"),
-    ("group", "not among the authority's", "unknown", lambda world: "nowhere"),
+    ("server", NOT_SIGNED, "another key", lambda world: OTHER_SERVER),
     ("proof", NOT_SIGNED, "of another contact", _second("proof")),
     ("proof", NOT_SIGNED, "of the other side", lambda world: world.others[0].record.proof),
 ):
     alteration(ContactRecord, _field, Refused, _text, _name, _record(**{_field: _value}))
+
+
+alteration(
+    ContactRecord, "group", NotMine, "not among the authority's", "unknown", _record(group=lambda world: "nowhere")
+)
+alteration(ContactRecord, "server", NotMine, "not in the parameters", "unknown", _record(server=lambda world: 9))
 
 
 def signed_by_the_proxy(world: World, one: Contact, partial: Partial, group: str = "north") -> ContactRecord:

@@ -11,7 +11,7 @@ from protocol import contact, credential, declaration, hashing, randomness
 from protocol.credential import Holder
 from protocol.curve import ORDER, encode_scalar
 from protocol.errors import Malformed, Refused
-from protocol.messages import Issued, IssuerPublic, JoinRequest, Show, UserJoin
+from protocol.messages import Issued, IssuerPublic, JoinRequest, Renewal, Show, UserJoin
 from tests.protocol.alterations import alteration, refused
 from tests.protocol.dishonest import Recipe, honest_recipe, other_than, prove, prove_join
 
@@ -128,6 +128,18 @@ alteration(
     "of another proxy",
     _proxy_join(opening=lambda world: world.proxies["north"].request.opening),
 )
+
+
+@refused(Renewal, "join", Refused, NO_SECRET)
+def renewal_of_another_member(world: World) -> None:
+    """T is no secret of the authority's: whoever knows it only cannot renew with it."""
+    request = credential.join(world.curve, world.random, 7, world.other_users.key, world.alice.nonce)
+    _issue(world, world.other_users, altered(request, public=world.alice.request.public), world.alice.nonce)
+
+
+@refused(Renewal, "issuer", Refused, NO_SECRET)
+def renewal_turned_to_another_issuer(world: World) -> None:
+    _issue(world, world.other_users, world.alice.request, world.alice.nonce)
 
 
 @refused(JoinRequest, "nonce", Refused, NO_SECRET)

@@ -14,7 +14,7 @@ from protocol.messages import DeclaredContact, Receipt, Report, ReportBody, Seal
 from tests.protocol.alterations import alteration, refused
 from tests.protocol.alterations.contacts import signed_by_the_proxy
 from tests.protocol.dishonest import declare, receive
-from tests.support import DAY, OTHER_ISSUER
+from tests.support import DAY, OTHER_ISSUER, OTHER_SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,8 @@ for _name, _reason, _change in (
     ("day too long ago", Reason.DAY, _with_day(DAY - 15)),
     ("day laundered", Reason.PARTIAL, _with_day(DAY - 1)),
     ("group unknown", Reason.GROUP, lambda world, record: altered(record, group="nowhere")),
+    ("server key unknown", Reason.SERVER, lambda world, record: altered(record, server=9)),
+    ("server key another", Reason.PARTIAL, lambda world, record: altered(record, server=OTHER_SERVER)),
     ("group another", Reason.PROOF, lambda world, record: altered(record, group="south")),
     (
         "partial of another contact",
