@@ -41,8 +41,9 @@ def _proxy(parties: Parties, world: World, signed: int) -> dict[str, Callable[[]
     some = world.submissions[:signed]
 
     def check() -> None:
-        server = parties.keys.server
-        claims = [contact.answer_claim(parties.curve, server, one, world.partial(at)) for at, one in enumerate(some)]
+        claims = [
+            contact.answer_claim(parties.curve, parties.keys, one, world.partial(at)) for at, one in enumerate(some)
+        ]
         assert not claims or not batch.failing(parties.curve, RANDOM, claims)  # noqa: S101
 
     return {
