@@ -1,0 +1,96 @@
+"""Attack 25: the other side is to be silenced, by declaring first, or by squatting on the CCM as a third nullifier.
+
+Both sides of a contact may declare, each once: only a nullifier that was declared is refused again, and what is
+published names the side. A third who saw the CCM (a proxy) may submit it too; the true sides are signed for all the
+same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backend_stub import report
+from backend_stub.server import Matches
+from protocol.encounter import token_of
+from protocol.errors import Refused
+from tests.backend_stub.support import Encounter, ManualClock, World, found, world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def there(tmp_path: Path) -> AsyncIterator[World]:
+    clock = ManualClock()
+    await found(tmp_path / "backend", clock)
+    async with world(tmp_path / "backend", clock) as there:
+        yield there
+
+
+async def declare_first(there: World) -> list[bool]:
+    """The attacker declares a contact, then the other side does. Whether each was accepted and each side published."""
+    attacker, victim = await there.pair()
+    met, record = await there.meet(attacker, victim)
+    other = await there.submit(victim, met)
+    assert other is not None
+    accepted = []
+    for role, (user, own) in enumerate(((attacker, record), (victim, other))):
+        accepted.append((await there.declare(user, await there.code(), [(met, own)], role)).accepted)
+        if accepted[-1]:
+            await there.publish()
+    tokens = b"".join(day.tokens for batch in await there.publications() for day in batch.days)
+    return accepted + [token_of(met.secret, role) in tokens for role in (0, 1)]
+
+
+async def test_who_declares_second_is_heard(there: World) -> None:
+    assert await declare_first(there) == [True] * 4
+
+
+async def test_if_a_contact_counted_once_the_second_would_be_silent(
+    there: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[bytes] = set()
+
+    async def reported(connection: object, contacts: object) -> set[bytes]:
+        found = {one.record.nullifier for one in contacts if one.record.ccm in seen}  # type: ignore[attr-defined]
+        seen.update(one.record.ccm for one in contacts)  # type: ignore[attr-defined]
+        return found
+
+    monkeypatch.setattr(report, "_reported", reported)
+    assert await declare_first(there) != [True] * 4
+
+
+async def squat(there: World, *, before: bool) -> bool:
+    """A third submits the CCM, before or between the true sides. Whether both of these get signed."""
+    left, right = await there.pair()
+    third, met = await there.user(), Encounter()
+    order = [third, left, right] if before else [left, third, right]
+    try:
+        for user in order:
+            await there.submit(user, met)
+        return all([await there.submit(user, met) is not None for user in (left, right)])
+    except Refused:
+        return False
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_third_does_not_shut_the_true_sides_out(there: World, before: bool) -> None:
+    assert await squat(there, before=before)
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_server_that_takes_two_only_would_shut_one_out(
+    there: World, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    honest = Matches.enter
+
+    def enter(self: Matches, nullifier: bytes, day: int, first_day: int, last_day: int) -> None:
+        if nullifier not in self.sides and len(self.sides) >= 2:
+            raise Refused("this contact has its two sides already")
+        honest(self, nullifier, day, first_day, last_day)
+
+    monkeypatch.setattr(Matches, "enter", enter)
+    assert not await squat(there, before=before)
