@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from backend_stub.commands import codes, founding, parameters, passphrase, proxies, running, status
+from backend_stub.commands import backup, codes, founding, parameters, passphrase, proxies, running, status
 from protocol.errors import SpotError
 
 EXAMPLES = """
@@ -38,6 +38,8 @@ app.command("init")(founding.init)
 app.command("up")(running.up)
 app.command("invite")(codes.invite)
 app.command("code")(codes.code)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("passphrase")(passphrase.passphrase)
 app.command("status")(status.show_status)
 

@@ -164,12 +164,12 @@ async def found(
     """
     if not 1 <= plan.groups <= 64 or not 1 <= plan.proxies_per_group <= 64:
         raise Misuse("a backend has 1 to 64 groups with 1 to 64 proxies each")
-    with _in_place(folder) as building:
+    with in_place(folder) as building:
         return await _Founding(building, plan, open_curve(plan.curve or None), random, passphrase).build(clock)
 
 
 @contextmanager
-def _in_place(folder: Path) -> Iterator[Path]:
+def in_place(folder: Path) -> Iterator[Path]:
     """A private folder to build in, which becomes `folder` if all goes well and vanishes if not."""
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -84,6 +84,15 @@ def from_file(file: Path) -> bytes:
     return _checked(passphrase.rstrip(b"\r\n"), str(file))
 
 
+def known(file: Path | None, what: str) -> bytes:
+    """A passphrase that was chosen before: from this file, or typed. Raises Misuse."""
+    if file is not None:
+        return from_file(file)
+    if not sys.stdin.isatty():
+        raise Misuse(f"there is no terminal to type the passphrase of {what} at; give --passphrase-file FILE")
+    return _typed(f"Passphrase of {what}: ")
+
+
 def new(file: Path | None, what: str) -> bytes:
     """A new passphrase: from this file, or typed twice. Raises Misuse."""
     if file is not None:

@@ -180,6 +180,16 @@ class Database:
             why = error.orig if isinstance(error, DBAPIError) else type(error).__name__
             raise StorageError(f"the database does not work ({why}); make room or bring back a copy of it") from None
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """Everything as it is at one moment, to be read for however long it takes; nobody who writes has to wait."""
+        async with self._engine.connect() as connection:
+            options = (
+                {"reading": True} if connection.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+            )
+            await connection.execution_options(**options)
+            yield connection
+
     async def create(self, tables: MetaData) -> None:
         """Make the tables that are missing."""
         async with self.transaction() as connection:
@@ -215,4 +225,4 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_immediate(connection: Any) -> None:
     # A transaction that began by reading could not become a writer once another had written.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
