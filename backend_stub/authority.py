@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "authority"
 DATABASE = "authority.db"
-REQUIRED = ("chain", "publication", "seal")  # keys without which it does not start
+REQUIRED = ("chain", "publication", "seal", keys.NONCE)  # keys without which it does not start
 RENEW_EVERY = 3600.0  # s
 CODES_KEPT = (
     60 * SECONDS_A_DAY
@@ -66,7 +66,6 @@ class Authority:
     curve: Curve
     random: Random
     database: Database
-    nonces: Nonces
     _current: Current | None = field(default=None, repr=False)
 
     # Keys are read when they are used: most commands need none, so they need no passphrase either.
@@ -85,6 +84,11 @@ class Authority:
     def seal(self) -> SealSecret:
         """What reports are sealed to. Raises StorageError."""
         return keys.read_seal(self.folder)
+
+    @property
+    def nonces(self) -> Nonces:
+        """Nonces for joins, the same in all processes of the authority. Raises StorageError."""
+        return join.Nonces(self.random, keys.read(self.folder, keys.NONCE, keys.NONCE_SIZE))
 
     async def current(self) -> Current:
         """The newest parameters, whoever appended them."""
@@ -128,7 +132,6 @@ async def opened(
             curve=told.open_curve(),
             random=secrets.token_bytes,
             database=database,
-            nonces=join.Nonces(secrets.token_bytes, keys.read(folder, keys.NONCE, keys.NONCE_SIZE)),
         )
 
 

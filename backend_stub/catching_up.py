@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backend_stub import chains, web
+from backend_stub import calling, chains
 from protocol import messages, parameters, publication
 from protocol.encounter import TOKEN_SIZE
 from protocol.errors import KeyChanged, SpotError, Unreachable
@@ -65,7 +65,7 @@ class CatchingUp:
             known.trusted = parameters.advance(known.trusted, link)
             known.links.append((chains.PARAMETERS, known.trusted.head, link))
         while (link := await self._link(chains.PUBLICATIONS, known.published.number + 1)) is not None:
-            known.published, batch = publication.follow(known.published, known.parameters.publication_key, link)
+            known.published, batch = publication.follow(known.published, known.parameters.publication_keys, link)
             known.links.append((chains.PUBLICATIONS, known.published, link))
             known.tokens.update(_tokens(batch))
         await self._check_heads(known)
@@ -100,7 +100,7 @@ class CatchingUp:
                     raise KeyChanged(f"{source} shows another chain than this backup; is it the same authority's?")
 
     async def _get(self, url: str) -> bytes:
-        return await web.call(self._asking, "GET", url, messages.LINK_LIMIT, seconds=SECONDS)
+        return await calling.call(self._asking, "GET", url, messages.LINK_LIMIT, seconds=SECONDS)
 
 
 def _tokens(batch: messages.Publication) -> set[bytes]:
@@ -109,16 +109,15 @@ def _tokens(batch: messages.Publication) -> set[bytes]:
 
 def lost_keys(before: Parameters, now: Parameters) -> list[str]:
     """The keys that were made after the backup, so are not in it."""
-    found = [
-        name
-        for name, old, new in (
-            ("publication", before.publication_key, now.publication_key),
-            ("seal", before.seal_key, now.seal_key),
-            ("server", before.server_key, now.server_key),
-        )
-        if old != new
-    ]
-    groups = {group.name: group.key for group in before.groups}
-    found += [group.name for group in now.groups if groups.get(group.name) != group.key]
-    issuers = {issuer.number for issuer in before.issuers}
-    return found + [f"issuer {issuer.number}" for issuer in now.issuers if issuer.number not in issuers]
+    old = _keys(before)
+    return [name for name, key in _keys(now).items() if old.get(name) != key]
+
+
+def _keys(of: Parameters) -> dict[str, object]:
+    return {
+        "seal": of.seal_key,
+        **{f"publication from {one.first}": one.key for one in of.publication_keys},
+        **{f"server {one.number}": one.key for one in of.server_keys},
+        **{f"issuer {one.number}": one.key for one in of.issuers},
+        **{f"{group.name}": group.key for group in of.groups},
+    }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, select, update
 
-from backend_stub import authority, backup, catching_up, chains, founding, keys, sealing, settings, store, web
+from backend_stub import authority, backup, calling, catching_up, chains, founding, keys, sealing, settings, store
 from backend_stub.catching_up import CatchingUp, Known
 from protocol import chain, messages
 from protocol.errors import KeyChanged, Malformed, Misuse
@@ -131,7 +131,7 @@ async def _caught_up(found: Found, choice: Choice) -> Parameters | None:
         return None
     before = found.known.parameters
     if choice.links_from:
-        async with web.session() as asking:
+        async with calling.session() as asking:
             await CatchingUp(asking, choice.links_from).catch_up(found.known)
         if found.known.parameters.chain_key != before.chain_key:
             raise KeyChanged(
