@@ -24,6 +24,7 @@ from agent.clock import clock_synchronised
 from agent.doctor_backend import Probe, probe_all
 from agent.service import ServiceStatus
 from agent.store import open_store
+from agent.transport import UNCHECKED
 from ble.facts import read_facts
 from ble.radio import RadioError, Reason
 from protocol.curve import open_curve
@@ -67,10 +68,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What the store says of the backend: its URL, and the proxies of each group."""
+    """What the store says of the backend: its URL, the proxies of each group, and the roots of their certificates."""
 
     url: str
     proxies: tuple[tuple[str, ...], ...]
+    roots: tuple[bytes, ...] = ()
 
 
 def worst(findings: Iterable[Finding]) -> Verdict:
@@ -88,7 +90,9 @@ async def examine(desk: Desk, url: str = "") -> list[Finding]:
     kept: list[Joined] = []
     findings += await _within("keyring", lambda: [check_keyring(folder, settings)])
     findings += await _within("store", lambda: check_store(folder, settings, kept))
-    probes = await probe_all(dict.fromkeys([*_urls(kept), *([url.rstrip("/")] if url else [])]))
+    # Before joining nobody knows which roots are the authority's: certificates are not verified then.
+    trust = kept[0].roots if kept else UNCHECKED
+    probes = await probe_all(dict.fromkeys([*_urls(kept), *([url.rstrip("/")] if url else [])]), trust)
     findings.append(check_clock(settings, next((one.offset for one in probes if one.offset is not None), None)))
     findings += check_backend(kept[0] if kept else None, probes)
     findings += [check_certificate(one) for one in _by_host(probes)]
@@ -327,9 +331,10 @@ def check_store(folder: Path, settings: Settings, kept: list[Joined]) -> list[Fi
         member = store.get(account.MEMBERSHIP, account.Membership)
         if member is None or member.issued is None:
             return [Finding("store", Verdict.WARNING, "joining was not finished", "spot join URL --invite CODE")]
-        groups = account.read_trusted(store).parameters.groups
+        now = account.read_trusted(store).parameters
+        groups = now.groups
         proxies = tuple(tuple(url.rstrip("/") for url in group.proxies) for group in groups)
-        kept.append(Joined(member.url.rstrip("/"), proxies))
+        kept.append(Joined(member.url.rstrip("/"), proxies, now.roots))
         running = service.is_running(folder)
         beat = store.get(service.SERVICE, ServiceStatus) if running else None
         paused = bool(store.get(service.PAUSED, bool))

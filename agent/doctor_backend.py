@@ -11,7 +11,11 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from cryptography.x509 import load_der_x509_certificate
+
+from agent.transport import SYSTEM, Trust, tls
 from protocol import messages
+from protocol.errors import Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,18 +55,18 @@ class Probe:
     offset: float | None = None
 
 
-async def probe_all(urls: Iterable[str]) -> list[Probe]:
-    """Look at all of these URLs, which end in no slash. Raises nothing."""
+async def probe_all(urls: Iterable[str], trust: Trust = SYSTEM) -> list[Probe]:
+    """Look at all of these URLs, which end in no slash, with this trust. Raises nothing."""
     limit = asyncio.Semaphore(PARALLEL)
 
     async def one(url: str) -> Probe:
         async with limit:
-            return await probe(url)
+            return await probe(url, trust)
 
     return list(await asyncio.gather(*(one(url) for url in urls)))
 
 
-async def probe(url: str) -> Probe:
+async def probe(url: str, trust: Trust = SYSTEM) -> Probe:
     """Look at one of them. Raises nothing."""
     try:
         parts = urlsplit(url)
@@ -75,12 +79,14 @@ async def probe(url: str) -> Probe:
     seen = Probe(url, f"{name}:{port}", encrypted=parts.scheme == "https", local=_is_local(parts.hostname))
     try:
         async with asyncio.timeout(PATIENCE):
-            return await _ask(seen, parts, port)
+            return await _ask(seen, parts, port, trust)
     except TimeoutError:
         return replace(seen, problem="does not answer in time")
     except ssl.SSLCertVerificationError as error:
         refused, remedy = _BY_CODE.get(error.verify_code, _UNKNOWN)
         return replace(seen, problem="shows a certificate that is not to be trusted", refused=refused, remedy=remedy)
+    except Malformed as error:
+        return replace(seen, problem=error.text)
     except ssl.SSLError:
         return replace(seen, problem="does not speak TLS")
     except (OSError, EOFError, UnicodeError, ValueError) as error:
@@ -99,14 +105,15 @@ def _is_local(host: str) -> bool:
         return host == "localhost"
 
 
-async def _ask(seen: Probe, parts: SplitResult, port: int) -> Probe:
-    context = ssl.create_default_context() if seen.encrypted else None
+async def _ask(seen: Probe, parts: SplitResult, port: int, trust: Trust) -> Probe:
+    context = tls(trust) if seen.encrypted else None
     began = time.monotonic()
     reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=context, limit=MAX_HEAD)
     try:
-        certificate = writer.get_extra_info("peercert")
-        if certificate:
-            seen = replace(seen, expires=float(ssl.cert_time_to_seconds(certificate["notAfter"])))
+        shown = writer.get_extra_info("ssl_object")
+        if shown is not None:
+            certificate = load_der_x509_certificate(shown.getpeercert(binary_form=True))
+            seen = replace(seen, expires=certificate.not_valid_after_utc.timestamp())
         request = f"GET {parts.path}{messages.HEADS_PATH} HTTP/1.1\r\nHost: {seen.host}\r\nConnection: close\r\n"
         writer.write(f"{request}Accept: {messages.MEDIA_TYPE}\r\n\r\n".encode("ascii"))
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

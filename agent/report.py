@@ -115,7 +115,11 @@ class Reporter:
             body = messages.encode(declaration.seal(report, key, stored.parameters))
             try:
                 data = await transport.post(
-                    self._sync.draw_proxy(), messages.DECLARATION_PATH, body, transport.LONG_TIMEOUT
+                    self._sync.draw_proxy(),
+                    messages.DECLARATION_PATH,
+                    body,
+                    transport.LONG_TIMEOUT,
+                    self._sync.account.parameters.roots,
                 )
                 receipt = declaration.open_receipt(data, stored.reply_key)
                 break

@@ -169,7 +169,7 @@ class Sync:
         for group in groups:
             for proxy in self._chance.sample(group.proxies, len(group.proxies)):
                 try:
-                    data = await transport.get(proxy, messages.HEADS_PATH)
+                    data = await transport.get(proxy, messages.HEADS_PATH, self.account.parameters.roots)
                     found.append((proxy, messages.decode(messages.Heads, data)))
                     break
                 except SpotError as error:
@@ -201,7 +201,7 @@ class Sync:
         trusted = self.account.trusted
         while trusted.head.number < head.number:
             path = messages.PARAMETERS_PATH.format(number=trusted.head.number + 1)
-            link = messages.decode(messages.Link, await transport.get(proxy, path))
+            link = messages.decode(messages.Link, await transport.get(proxy, path, self.account.parameters.roots))
             trusted = parameters.advance(trusted, link)
             parameters.read_keys(self._curve, trusted.parameters)
             account.keep_trusted(self._store, trusted, link)
@@ -211,7 +211,7 @@ class Sync:
         lookup: Lookup | None = None  # most looks find nothing new
         while known.number < head.number:
             path = messages.PUBLICATIONS_PATH.format(number=known.number + 1)
-            link = messages.decode(messages.Link, await transport.get(proxy, path))
+            link = messages.decode(messages.Link, await transport.get(proxy, path, self.account.parameters.roots))
             known, batch = publication.follow(known, self.account.parameters.publication_keys, link)
             if lookup is None:
                 lookup = await asyncio.to_thread(Lookup, self._store)
@@ -241,7 +241,8 @@ class Sync:
             self._store.settle(one, state, due=due, problem=error.text, refusals=refusals)
             progress.failed += 1
         except SpotError as error:
-            due = now + self._backoff(attempts, RETRY_FIRST, RETRY_LAST)
+            asked = error.after if isinstance(error, Unreachable) else 0.0
+            due = now + max(self._backoff(attempts, RETRY_FIRST, RETRY_LAST), asked)
             self._store.settle(one, one.state, due=due, problem=error.text, refusals=one.refusals)
             progress.failed += 1
         else:
@@ -269,7 +270,8 @@ class Sync:
 
         submission = await asyncio.to_thread(prove)
         proxy = self.draw_proxy()
-        data = await transport.post(proxy, messages.SUBMISSION_PATH, messages.encode(submission))
+        roots, body = mine.parameters.roots, messages.encode(submission)
+        data = await transport.post(proxy, messages.SUBMISSION_PATH, body, trust=roots)
         record = messages.decode(messages.Answer, messages.unpad(data)).record
         if record is not None:
             await asyncio.to_thread(

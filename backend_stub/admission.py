@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from backend_stub import keys, settings
+from backend_stub import certificates, keys, settings
 from backend_stub.settings import Hash, ProxySettings
 from protocol import credential
 from protocol.credential import Holder
 from protocol.errors import Malformed, Misuse, StorageError
-from protocol.messages import Bytes32, Issued, IssuerPublic, JoinRequest, Message, Name, Url
+from protocol.messages import Bytes32, Certificate, Issued, IssuerPublic, JoinRequest, Message, Name, Url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ class Invitation(Message, frozen=True, kw_only=True):
     """From the group manager: what a proxy must know to ask, and later to work. All of it is public.
 
     nonce: of use once; key: the group's; url: where agents will reach the proxy; authority, genesis, server, clock:
-    for the proxy's settings.
+    for the proxy's settings; roots: the certificates (DER) that it trusts, none: TLS is not spoken.
     """
 
     name: Name
@@ -44,20 +44,23 @@ class Invitation(Message, frozen=True, kw_only=True):
     genesis: Hash
     server: Url
     clock: str = ""
+    roots: tuple[Certificate, ...] = ()
 
 
 class Request(Message, frozen=True, kw_only=True):
-    """From the proxy: T, T~ and the proof of its secret key."""
+    """From the proxy: T, T~ and the proof of its secret key; and the key of its certificate, where TLS is spoken."""
 
     name: Name
     join: JoinRequest
+    tls: bytes = b""
 
 
 class Admission(Message, frozen=True, kw_only=True):
-    """From the group manager: the credential, worthless without the secret key."""
+    """From the group manager: the credential and the certificate, worthless without their secret keys."""
 
     name: Name
     issued: Issued
+    certificate: bytes = b""
 
 
 F = TypeVar("F", Invitation, Request, Admission)
@@ -93,6 +96,7 @@ def proxy_settings(invited: Invitation, host: str, port: int) -> ProxySettings:
         name=invited.name,
         group=invited.group,
         server=(invited.server,),
+        tls=bool(invited.roots),
     )
 
 
@@ -107,17 +111,28 @@ def ask(curve: Curve, random: Random, home: Path, invited: Invitation, told: Pro
         settings.write(home, told)
         write_file(invited, home / INVITATION)
         keys.write_joining(home, secret)
+        tls = b""
+        if invited.roots:
+            certificates.write_roots(home, invited.roots)
+            tls = certificates.new_key(random, home)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
-    return Request(name=invited.name, join=credential.join(curve, random, secret, key, invited.nonce))
+    return Request(name=invited.name, join=credential.join(curve, random, secret, key, invited.nonce), tls=tls)
 
 
 def accept(curve: Curve, home: Path, admitted: Admission) -> None:
-    """Turn the proxy's secret key into its credential; from then on it can run. Raises Misuse, Refused."""
+    """Turn the proxy's secret key into its credential; from then on it can run. Raises Misuse, Refused.
+
+    A later admission brings a fresh certificate only.
+    """
     invited = read_file(Invitation, home / INVITATION)
     if admitted.name != invited.name:
         raise Misuse(f"this admission is for {admitted.name}, and {home} is {invited.name}'s; use the other one")
+    if admitted.certificate:
+        certificates.write(home, admitted.certificate)
+        if not keys.has_joining(home):
+            return
     key = credential.read_issuer(curve, Holder.PROXY, invited.key)
     try:
         own = credential.accept(curve, keys.read_joining(home), key, admitted.issued)

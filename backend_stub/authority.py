@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web as http
 from sqlalchemy import delete, select
 
-from backend_stub import chains, join, keys, report, settings, store, web
+from backend_stub import certificates, chains, join, keys, report, settings, store, web
+from backend_stub.certificates import Identity
 from backend_stub.clock import today
 from backend_stub.listening import listening
 from backend_stub.problems import NotFound
@@ -152,6 +153,7 @@ class Desk:
 
     async def declaration(self, request: http.Request) -> http.Response:
         """A sealed receipt for a sealed report."""
+        web.check_proxy(request, (await self._authority.current()).trusted.parameters)
         sealed = await web.read_message(request, messages.SealedReport, web.DECLARATION_LIMIT)
         return web.answer_bytes(await report.declare(self._authority, sealed))
 
@@ -193,10 +195,16 @@ async def _renew_for_ever(authority: Authority) -> None:
     while True:
         try:
             await chains.renew(authority)
+            certificates.renew_due(authority.folder, _beside(authority.folder))
             await authority.clean()
         except SpotError as error:
             log.warning("parameters are not renewed; it is tried again: %s", error.text)
         await authority.clock.sleep(RENEW_EVERY)
+
+
+def _beside(folder: Path) -> list[Path]:
+    """The parts whose folders are beside the authority's, and itself."""
+    return [file.parent for file in folder.parent.glob(f"*/{settings.FILE}")]
 
 
 @asynccontextmanager
@@ -207,6 +215,7 @@ async def serving(
     async with opened(folder, clock, changes) as authority:
         keys.check(folder, *REQUIRED)
         desk = Desk(authority)
+        identity = Identity(folder, authority.told)
         app = web.application(
             [
                 http.post(messages.NONCE_PATH, desk.nonce),
@@ -218,6 +227,6 @@ async def serving(
             ],
             authority.told,
         )
-        work = (_publish_for_ever(authority), _renew_for_ever(authority))
-        async with web.background(*work), listening(app, app[web.DOOR], authority.told, FOLDER):
+        work = (_publish_for_ever(authority), _renew_for_ever(authority), identity.watch())
+        async with web.background(*work), listening(app, app[web.DOOR], authority.told, FOLDER, identity.answering):
             yield

@@ -13,7 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert
 
-from backend_stub import chains, keys, sealing, settings, store
+from backend_stub import certificates, chains, keys, sealing, settings, store
 from backend_stub.authority import DATABASE, FOLDER
 from backend_stub.clock import ScaledClock, today
 from backend_stub.groups import new_group, new_proxy, proxy_folder
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backend_stub.clock import Clock
+    from backend_stub.settings import Settings
     from protocol.curve import Curve
     from protocol.randomness import Random
 
@@ -125,7 +126,8 @@ class Plan:
     """What a backend is to be.
 
     port: the authority's; server and proxies take the next ones; 0: whatever ports are free. public_url: where agents
-    reach a part, with {name} and {port} in it; empty: host and port.
+    reach a part, with {name} and {port} in it; empty: host and port. tls: whether the parts speak TLS, each with a
+    certificate of the backend's own root; system_trust: whether agents verify against their system's roots instead.
     """
 
     name: str = "Demo Authority"
@@ -139,6 +141,8 @@ class Plan:
     curve: str = ""
     publish_every: float = 3600.0
     pool_wait: float = 1.0
+    tls: bool = True
+    system_trust: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,8 @@ class _Founding:
             keys.make_private(self._folder / part)
             if self._passphrase:  # before the first key is written
                 sealing.seal_all(self._folder / part, self._passphrase)
-        shared: dict[str, Any] = {"host": plan.host, "clock": plan.clock, "curve": plan.curve}
+        root = certificates.new_root(self._random, self._folder / FOLDER) if plan.tls else b""
+        shared: dict[str, Any] = {"host": plan.host, "clock": plan.clock, "curve": plan.curve, "tls": plan.tls}
         authority = AuthoritySettings(
             port=ports[FOLDER], name=plan.name, public_url=public[FOLDER], publish_every=plan.publish_every, **shared
         )
@@ -226,9 +231,9 @@ class _Founding:
             )
             for group in groups
         )
-        genesis = self._genesis(clock, places)
+        genesis = self._genesis(clock, places, (root,) if plan.tls and not plan.system_trust else ())
         head = parameters.begin(genesis).head
-        local = {name: settings.local_url(plan.host, ports[name]) for name in names}
+        local = {name: settings.local_url(plan.host, ports[name], tls=plan.tls) for name in names}
         follower = shared | {"authority": [local[FOLDER]], "genesis": head.hash.hex()}
         settings.write(self._folder / "server", ServerSettings(port=ports["server"], **follower))
         for name, group in homes.items():
@@ -245,6 +250,8 @@ class _Founding:
         ]
         for group in groups:
             keys.write_issuer(self._folder / FOLDER, group.name, group.secret)
+        if plan.tls:
+            self._equip(authority, public, homes)
         async with (
             store.opened(self._folder / FOLDER / DATABASE, store.authority) as database,
             database.transaction() as connection,
@@ -254,7 +261,16 @@ class _Founding:
         proxies = {name: public[name] for name in homes}
         return Founded(public[FOLDER], chain.fingerprint(head.hash), local["server"], proxies)
 
-    def _genesis(self, clock: Clock, groups: tuple[ProxyGroup, ...]) -> Link:
+    def _equip(self, told: Settings, public: Mapping[str, str], proxies: Iterable[str]) -> None:
+        home = self._folder / FOLDER
+        for name in (FOLDER, "server"):
+            hosts = certificates.hosts_of(told, public[name])
+            certificates.equip(self._random, home, self._folder / name, hosts)
+        for name in proxies:
+            hosts = certificates.hosts_of(told, public[name])
+            certificates.equip(self._random, home, self._folder / proxy_folder(name), hosts, public[name])
+
+    def _genesis(self, clock: Clock, groups: tuple[ProxyGroup, ...], roots: tuple[bytes, ...]) -> Link:
         """The first parameters; all secret keys that belong to them go to their folders. Raises Misuse."""
         home, plan, policy = self._folder / FOLDER, self._plan, self._plan.policy
         signing = {name: self._random(32) for name in ("chain", "publication")}
@@ -285,6 +301,7 @@ class _Founding:
             limits=policy.limits,
             risk=policy.risk,
             onset=policy.onset,
+            roots=roots,
         )
         signed = parameters.sign(chain_key, genesis)
         try:
@@ -301,7 +318,9 @@ class _Founding:
     def _public_url(self, name: str, port: int) -> str:
         template = self._plan.public_url.rstrip("/")
         if not template:
-            return settings.local_url(self._plan.host, port)
+            return settings.local_url(self._plan.host, port, tls=self._plan.tls)
+        if self._plan.tls and template.startswith("http:"):
+            raise Misuse("agents would be sent to http://, where the parts speak TLS; write https://, or add --no-tls")
         if "{name}" not in template and "{port}" not in template:
             template += "/{name}"
         return template.replace("{name}", name).replace("{port}", str(port))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
+from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from backend_stub import chains, keys, store
+from backend_stub import certificates, chains, keys, store
 from backend_stub.admission import Admission, Invitation, Request
 from backend_stub.clock import today
 from protocol import batch, chain, contact, credential, hashing
@@ -107,6 +109,9 @@ async def invite(authority: Authority, name: str, group: str, url: str, server: 
             genesis=chain.hash_of(hashing.PARAMETERS, genesis).hex(),
             server=server,
             clock=authority.told.clock,
+            roots=tuple(
+                one.public_bytes(Encoding.DER) for one in certificates.roots(authority.folder) if authority.told.tls
+            ),
         )
         await connection.execute(delete(store.invited).where(store.invited.c.name == name))
         await connection.execute(insert(store.invited), row)
@@ -148,10 +153,10 @@ async def admit(authority: Authority, request: Request) -> Admission:
         known = await _proxy(connection, store.proxies.c.name == name, store.proxies.c.removed.is_(False))
         invited = (await connection.execute(select(store.invited).where(store.invited.c.name == name))).one_or_none()
     if known is not None and known.public == public:
-        return await _issue(authority, request, known.group, request.join.nonce)
+        return await _issue(authority, request, known.group, known.url, request.join.nonce)
     if invited is None or invited.expires_at < authority.clock.now():
         raise Misuse(f"no proxy {name!r} is invited; invite it, and let it ask with the new invitation")
-    admission = await _issue(authority, request, invited.group, invited.nonce)
+    admission = await _issue(authority, request, invited.group, invited.url, invited.nonce)
     try:
         async with authority.database.transaction() as connection:
             now = (await chains.newest(connection)).parameters
@@ -164,14 +169,17 @@ async def admit(authority: Authority, request: Request) -> Admission:
     return admission
 
 
-async def _issue(authority: Authority, request: Request, group: str, nonce: bytes) -> Admission:
+async def _issue(authority: Authority, request: Request, group: str, url: str, nonce: bytes) -> Admission:
     current = await authority.current()
     secret = keys.read_issuer(authority.folder, group)
     key = current.keys.signers.group(group, today(authority.clock))
     issued = await asyncio.to_thread(
         credential.issue, authority.curve, authority.random, secret, key, request.join, nonce
     )
-    return Admission(name=request.name, issued=issued)
+    certificate = b""
+    if request.tls:
+        certificate = certificates.issue(authority.folder, request.tls, (urlsplit(url).hostname or "",), url)
+    return Admission(name=request.name, issued=issued, certificate=certificate)
 
 
 def _with(before: Parameters, group: str, url: str) -> Parameters:

@@ -91,6 +91,11 @@ def read_joining(folder: Path) -> int:
     return secret
 
 
+def has_joining(folder: Path) -> bool:
+    """Whether there is such a key."""
+    return (folder / FOLDER / JOINING).exists()
+
+
 def remove_joining(folder: Path) -> None:
     """Forget that key: it is in the credential now."""
     (folder / FOLDER / JOINING).unlink()

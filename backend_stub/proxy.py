@@ -15,6 +15,7 @@ from aiohttp import web as http
 
 from backend_stub import keys, settings, web
 from backend_stub.calling import Peers, session
+from backend_stub.certificates import Identity
 from backend_stub.checking import check_submissions
 from backend_stub.following import HEADS_LIMIT, Follower
 from backend_stub.listening import ANSWER_SECONDS, listening
@@ -219,7 +220,8 @@ async def serving(
     told = settings.read(settings.ProxySettings, folder, changes)
     curve = told.open_curve()
     own = keys.read_credential(folder, curve)
-    async with session() as asking:
+    identity = Identity(folder, told)
+    async with session(identity.calling) as asking:
         follower = Follower(told, asking, curve, clock or told.open_clock())
         extender = Extender(told, own, follower, asking, curve, secrets.token_bytes)
         authority = HandingOn(told, asking)
@@ -234,5 +236,6 @@ async def serving(
             told,
         )
         name = f"proxy {told.name}"
-        async with web.background(follower.run(), extender.mix_for_ever()), listening(app, app[web.DOOR], told, name):
+        work = (follower.run(), extender.mix_for_ever(), identity.watch())
+        async with web.background(*work), listening(app, app[web.DOOR], told, name, identity.answering):
             yield

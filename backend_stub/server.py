@@ -18,6 +18,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 
 from backend_stub import keys, settings, store, web
 from backend_stub.calling import session
+from backend_stub.certificates import Identity
 from backend_stub.checking import check_submissions
 from backend_stub.clock import today
 from backend_stub.following import Follower
@@ -105,6 +106,7 @@ class Server:
 
     async def partial(self, request: http.Request) -> http.Response:
         """One outcome for each submission; a bad one does not hurt the others."""
+        web.check_proxy(request, self._follower.known().parameters)
         asked = await web.read_message(request, Submissions, BODY_LIMIT)
         return web.answer(Outcomes(outcomes=tuple(await self.outcomes(asked.submissions))))
 
@@ -204,10 +206,12 @@ async def serving(
     clock = clock or told.open_clock()
     curve = told.open_curve()
     secret = keys.read_server(folder)
-    async with store.opened(folder / DATABASE, store.server) as database, session() as asking:
+    identity = Identity(folder, told)
+    async with store.opened(folder / DATABASE, store.server) as database, session(identity.calling) as asking:
         follower = Follower(told, asking, curve, clock)
         server = Server(secret, database, follower, curve, clock, secrets.token_bytes)
         app = web.application([http.post(messages.PARTIAL_PATH, server.partial)], told)
-        work = (follower.run(), server.clean_for_ever())
-        async with web.background(*work), listening(app, app[web.DOOR], told, "server"):
+        work = (follower.run(), server.clean_for_ever(), identity.watch())
+        at = listening(app, app[web.DOOR], told, "server", identity.answering)
+        async with web.background(*work), at:
             yield

@@ -49,7 +49,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     host, port: where it listens; clock: SPEED@ANCHOR, a sped-up clock for demonstrations; curve: the maker of curve
     points (arkworks or py_ecc), empty for the best that is installed; share_port: whether other processes of this part
-    may listen at the same port (Linux); connections, in_hand: how many connections, and requests, it takes at once.
+    may listen at the same port (Linux); tls: whether it speaks TLS; certificate, key_file: what it shows in place of
+    its own certificate (PEM, the whole chain); connections, in_hand: how many connections, and requests, at once.
     """
 
     host: str = "127.0.0.1"
@@ -57,13 +58,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clock: str = ""
     curve: str = ""
     share_port: bool = False
+    tls: bool = False
+    certificate: str = ""
+    key_file: str = ""
     connections: Many = 2000
     in_hand: Many = 1000
 
     @property
     def url(self) -> str:
         """Where it is reached from its own machine."""
-        return local_url(self.host, self.port)
+        return local_url(self.host, self.port, tls=self.tls)
 
     def open_clock(self) -> Clock:
         """The clock that these settings ask for. Raises Misuse."""
@@ -124,9 +128,9 @@ class ProxySettings(FollowerSettings, frozen=True, kw_only=True):
     pool_size: Annotated[int, Meta(ge=1, le=1024)] = 64
 
 
-def local_url(host: str, port: int) -> str:
+def local_url(host: str, port: int, *, tls: bool) -> str:
     """Where something that listens there is reached."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def read(kind: type[S], folder: Path, changes: Mapping[str, Any] | None = None) -> S:

@@ -12,14 +12,14 @@ from aiohttp import web
 from backend_stub import problems
 from backend_stub.listening import ANSWER_SECONDS, Door
 from protocol import errors, messages
-from protocol.errors import SpotError, Unreachable
+from protocol.errors import Refused, SpotError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 
     from backend_stub.listening import Connection
     from backend_stub.settings import Settings
-    from protocol.messages import Message
+    from protocol.messages import Message, Parameters
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,20 @@ async def _answering(
     if door.closing:
         response.force_close()
     return response
+
+
+def check_proxy(request: web.Request, now: Parameters) -> None:
+    """That a proxy of these parameters asks, by its certificate; not on a part without TLS. Raises Refused."""
+    transport = request.transport
+    if transport is None or transport.get_extra_info("sslcontext") is None:
+        return
+    names = (transport.get_extra_info("peercert") or {}).get("subjectAltName", ())
+    listed = {url for group in now.groups for url in group.proxies}
+    if not any(kind == "URI" and name in listed for kind, name in names):
+        raise Refused(
+            "only proxies that the authority's parameters list are answered here, by their own certificates; "
+            "have this one admitted: spot-backend proxy add or invite"
+        )
 
 
 def numbered(path: str) -> str:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.text import Text
@@ -224,9 +225,9 @@ def free_ports(count: int) -> int:
 
 async def listening(url: str, offset: int) -> bool:
     """Whether the part whose port is `offset` after the authority's answers."""
-    host, port = url.removeprefix("http://").split(":")
+    at = urlsplit(url)
     try:
-        _, writer = await asyncio.open_connection(host, int(port) + offset)
+        _, writer = await asyncio.open_connection(at.hostname, (at.port or 0) + offset)
     except OSError:
         return False
     writer.close()

@@ -41,6 +41,12 @@ def init(
         bool, typer.Option("--passphrase", help="Ask for a passphrase to seal the keys with.")
     ] = False,
     passphrase_file: PassphraseFile = None,
+    tls: Annotated[
+        bool, typer.Option(help="Whether the parts speak TLS; without, on loopback or behind a web server that does.")
+    ] = True,
+    system_trust: Annotated[
+        bool, typer.Option(help="Agents verify certificates as their system does: for those of a public authority.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a backend: its keys, its groups and proxies, and the first parameters.
@@ -61,6 +67,8 @@ def init(
         curve=curve,
         publish_every=publish_every,
         pool_wait=pool_wait,
+        tls=tls,
+        system_trust=system_trust,
     )
     sealed = passphrase or passphrase_file is not None
     made = asyncio.run(

@@ -52,7 +52,7 @@ def add_proxy(
         at = port or max(one.port for one in others) + 1
         server = _server_url(folder)
         invited = await groups.invite(
-            opened, name, group, url or settings.local_url(where, at), server, opened.told.url
+            opened, name, group, url or settings.local_url(where, at, tls=opened.told.tls), server, opened.told.url
         )
         told = admission.proxy_settings(invited, where, at)
         request = admission.ask(opened.curve, opened.random, home, invited, told)

@@ -182,7 +182,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _measure(folder: Path, database: str, options: argparse.Namespace, progress: Progress) -> Outcome:
     clients = Clients(options.clients)
-    async with opened(folder / database, Plan(port=0), database) as bed:
+    async with opened(folder / database, Plan(port=0, tls=False), database) as bed:
         day = today(ScaledClock(Timescale()))
         crowd = await gather(bed.folder, USERS, day)
         await clients.start(crowd, day, options.contacts, progress)

@@ -33,6 +33,7 @@ from agent.doctor_backend import Probe, probe
 from agent.service import running_lock
 from agent.settings import Settings
 from agent.store import create_store
+from agent.transport import tls
 from ble.facts import AdapterFacts, BluetoothFacts
 from protocol import messages
 from tests.agent import joined
@@ -425,6 +426,7 @@ async def test_certificates(
     context.load_cert_chain(certificate(tmp_path, (days[0], days[1] + 0.2), name, issued=options.get("issued", True)))
     if options.get("trusted", True):
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "root.pem"))
+    tls.cache_clear()  # what the system trusts is read once a process
     with serving(context=context) as port:
         seen = await probe(f"https://localhost:{port}")
     found = doctor.check_certificate(seen)

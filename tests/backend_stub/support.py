@@ -270,7 +270,7 @@ NOTHING = messages.Submission(
 )
 """A submission that proves nothing."""
 
-PLAN = Plan(port=0, pool_wait=0.01)
+PLAN = Plan(port=0, pool_wait=0.01, tls=False)
 
 
 async def found(folder: Path, clock: ManualClock, plan: Plan = PLAN) -> founding.Founded:

@@ -82,7 +82,7 @@ def test_init_with_everything_set(run: Run, tmp_path: Path) -> None:
         )
     )
     assert made["authority"] == "https://example.org/authority"
-    assert made["server"] == "http://127.0.0.1:21001"
+    assert made["server"] == "https://127.0.0.1:21001"
     assert len(made["proxies"]) == 6
     assert made["proxies"]["group-3-2"] == "https://example.org/group-3-2"
     shown = said_json(run("parameters", "show", tmp_path / "demo"))
@@ -171,7 +171,7 @@ def test_a_proxy_is_added_and_listed(run: Run, folder: Path) -> None:
     assert said["folder"] == str(folder / "proxy-third")
     assert "proxy-third" in settings.parts(folder)
     told = settings.read_part(folder / "proxy-third")
-    assert told.url == settings.local_url("127.0.0.1", told.port)
+    assert told.url == settings.local_url("127.0.0.1", told.port, tls=True)
     listed = said_json(run("proxy", "list", folder, "--json"))
     assert {one["name"]: one["state"] for one in listed} == {
         "group-1-1": "member",

@@ -159,7 +159,7 @@ async def world(
     """A backend whose parts run, and people who have joined it."""
     clock = JumpingClock()
     policy = changed(Policy(), {"limits.delay": 0, **(settings or {})})
-    await found(folder / "backend", Plan(port=0, policy=policy, curve=curve, pool_wait=0.01), clock=clock)
+    await found(folder / "backend", Plan(port=0, policy=policy, curve=curve, pool_wait=0.01, tls=False), clock=clock)
     async with running(folder / "backend", clock) as backend:
         with contextlib.ExitStack() as stores:
             made = World(folder, backend, clock, curve, {})

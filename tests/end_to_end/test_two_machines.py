@@ -90,6 +90,7 @@ async def serving(folder: Path) -> AsyncIterator[Backend]:
     """A backend on this machine's loopback, whose addresses are those that the guests see."""
     plan = Plan(
         port=0,
+        tls=False,
         public_url=f"http://{HOST}:{{port}}",
         policy=changed(Policy(), POLICY),
         publish_every=PUBLISH_EVERY,

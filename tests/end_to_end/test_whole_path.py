@@ -183,7 +183,7 @@ async def test_an_authority_with_other_keys_is_not_followed(tmp_path: Path) -> N
         port = settings.read_part(tmp_path / "backend" / "authority").port
         clock = made.clock
         # Somebody else on the very same addresses.
-        await found(tmp_path / "other", Plan(port=0), clock=clock)
+        await found(tmp_path / "other", Plan(port=0, tls=False), clock=clock)
         for part in made.backend.parts:
             own = settings.read_part(tmp_path / "backend" / part).port
             other = settings.read_part(tmp_path / "other" / part).port
