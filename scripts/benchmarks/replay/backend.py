@@ -122,6 +122,7 @@ class Backend:
 async def establish(folder: Path, clock: SharedClock) -> None:
     """Make a backend as `spot-backend init` does."""
     plan = Plan(
+        tls=False,
         name="Replay",
         port=0,
         groups=GROUPS,
