@@ -17,6 +17,7 @@ from backend_stub import certificates, chains, keys, sealing, settings, store
 from backend_stub.authority import DATABASE, FOLDER
 from backend_stub.clock import ScaledClock, today
 from backend_stub.groups import new_group, new_proxy, proxy_folder
+from backend_stub.presets import preset
 from backend_stub.settings import AuthoritySettings, ProxySettings, ServerSettings
 from protocol import chain, contact, credential, messages, parameters
 from protocol.credential import Holder
@@ -75,6 +76,7 @@ ONSET = (
 
 
 FREE_PORTS = range(20_000, 32_000)
+PRESET = "risk"
 
 
 class Policy(messages.Message, frozen=True, kw_only=True):
@@ -86,8 +88,15 @@ class Policy(messages.Message, frozen=True, kw_only=True):
 
 
 def changed(policy: Policy, changes: Mapping[str, Any]) -> Policy:
-    """The policy with values by dotted name, such as `limits.epoch`, replaced. Raises Misuse, naming the field."""
+    """The policy with values by dotted name, such as `limits.epoch`, replaced. Raises Misuse, naming the field.
+
+    `risk` by itself names a preset, which other changes then refine.
+    """
     values = msgspec.to_builtins(policy)
+    if isinstance(name := changes.get(PRESET), str):
+        chosen = preset(name)
+        values |= {"risk": msgspec.to_builtins(chosen.risk), "onset": msgspec.to_builtins(chosen.onset)}
+        changes = {name: value for name, value in changes.items() if name != PRESET}
     for name, value in changes.items():
         *path, last = name.split(".")
         inside = values

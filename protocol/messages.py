@@ -307,13 +307,19 @@ class Band(Message, frozen=True, kw_only=True):
 
 
 class Risk(Message, frozen=True, kw_only=True):
-    """How exposures become a warning.
+    """How exposures become a warning: minutes × nearness × infectiousness, summed per day.
 
-    bands: from near to far; infectiousness: weight of each level, from level 1; warn_at: weighted minutes a day;
-    gap: seconds after a sighting for which its attenuation is taken to last.
+    bands: nearness by attenuation, from near to far. Where there are none, nearness goes by estimated distance:
+    within: up to so many metres a minute counts whole; falloff: beyond, it counts (within / metres) ** falloff, with 0
+    not at all. minimum: an encounter with fewer minutes in the bands (whatever their weight), or fewer minutes heard
+    where there are none, counts nothing; infectiousness: weight of each level, from level 1; warn_at: weighted minutes
+    a day; gap: seconds after a sighting for which its attenuation is taken to last.
     """
 
-    bands: Annotated[tuple[Band, ...], Meta(min_length=1, max_length=16)]
+    bands: Annotated[tuple[Band, ...], Meta(max_length=16)]
+    within: Annotated[float, Meta(gt=0, le=100)] = 2.0
+    falloff: Annotated[float, Meta(ge=0, le=8)] = 0.0
+    minimum: Annotated[float, Meta(ge=0, le=1440)] = 0.0
     infectiousness: Annotated[tuple[Annotated[float, Meta(ge=0, le=100)], ...], Meta(min_length=1, max_length=8)]
     warn_at: Annotated[float, Meta(gt=0, le=1440)]
     gap: Annotated[float, Meta(gt=0, le=3600)]

@@ -148,6 +148,9 @@ def make_parameters(
         ),
         risk=messages.Risk(
             bands=(messages.Band(below=55.0, weight=1.5), messages.Band(below=70.0, weight=0.5)),
+            within=2.0,
+            falloff=2.0,
+            minimum=5.0,
             infectiousness=(1.0, 2.0),
             warn_at=15.0,
             gap=300.0,

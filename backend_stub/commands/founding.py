@@ -11,6 +11,7 @@ from backend_stub import founding, passphrases, settings
 from backend_stub.commands.common import AsJson, Folder, assignments, say_json
 from backend_stub.commands.passphrase import PassphraseFile
 from backend_stub.founding import Plan, Policy
+from backend_stub.presets import PRESETS
 
 
 def init(
@@ -27,7 +28,11 @@ def init(
     ] = "",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter, such as limits.epoch=60; lists as JSON."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help=f"A parameter, such as limits.epoch=60; lists as JSON. risk=NAME: one of {', '.join(PRESETS)}.",
+        ),
     ] = None,
     clock: Annotated[
         str, typer.Option(metavar="SPEED@ANCHOR", help="Sped-up time for a demonstration: 120@1700000000.")

@@ -32,6 +32,7 @@ def set_parameters(
     """Sign and append new parameters, which agents, server and proxies then follow.
 
     spot-backend parameters set demo risk.warn_at=10 'risk.infectiousness=[0.5,1.0]'
+    spot-backend parameters set demo risk=cwa-v2     (or cwa-v1, swisscovid, nhs, spot: what others published)
     """
     changes = assignments(values)
 
