@@ -8,6 +8,7 @@ import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from aiohttp import web as http
 from sqlalchemy import delete, select
@@ -17,6 +18,8 @@ from backend_stub.certificates import Identity
 from backend_stub.clock import today
 from backend_stub.listening import listening
 from backend_stub.problems import NotFound
+from backend_stub.progress import STALE
+from backend_stub.workers import Workers
 from protocol import messages, parameters
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import SpotError, StorageError
@@ -43,6 +46,7 @@ FOLDER = "authority"
 DATABASE = "authority.db"
 REQUIRED = ("chain", "publication", "seal", keys.NONCE)  # keys without which it does not start
 RENEW_EVERY = 3600.0  # s
+WARM_AFTER = 5.0  # real seconds
 CODES_KEPT = (
     60 * SECONDS_A_DAY
 )  # after codes and invitations expire: people are told so, and a repeated report gets its answer
@@ -59,7 +63,10 @@ class Current:
 
 @dataclass(slots=True)
 class Authority:
-    """All that the authority works with; the command line has one on the same database while it runs."""
+    """All that the authority works with; the command line has one on the same database while it runs.
+
+    under_way: the digests of reports that are being answered.
+    """
 
     folder: Path
     told: AuthoritySettings
@@ -67,6 +74,8 @@ class Authority:
     curve: Curve
     random: Random
     database: Database
+    workers: Workers
+    under_way: WeakValueDictionary[bytes, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _current: Current | None = field(default=None, repr=False)
 
     # Keys are read when they are used: most commands need none, so they need no passphrase either.
@@ -111,6 +120,7 @@ class Authority:
             await connection.execute(delete(store.reports).where(store.reports.c.code.in_(over)))
             await connection.execute(delete(store.codes).where(store.codes.c.expires_at < now - CODES_KEPT))
             await connection.execute(delete(store.reported).where(store.reported.c.day < day - retention))
+            await connection.execute(delete(store.checks).where(store.checks.c.began_at < now - STALE))
             await connection.execute(
                 delete(store.invitations).where(store.invitations.c.expires_at < now - CODES_KEPT, unused)
             )
@@ -125,7 +135,7 @@ async def opened(
     clock = clock or told.open_clock()
     if not (folder / DATABASE).exists():
         raise StorageError(f"{folder / DATABASE} is missing; bring it back from a copy, or make a new backend")
-    async with store.opened(folder / DATABASE, store.authority) as database:
+    async with store.opened(folder / DATABASE, store.authority) as database, Workers(told.workers) as workers:
         yield Authority(
             folder=folder,
             told=told,
@@ -133,6 +143,7 @@ async def opened(
             curve=told.open_curve(),
             random=secrets.token_bytes,
             database=database,
+            workers=workers,
         )
 
 
@@ -207,6 +218,15 @@ def _beside(folder: Path) -> list[Path]:
     return [file.parent for file in folder.parent.glob(f"*/{settings.FILE}")]
 
 
+async def _warm_up(authority: Authority) -> None:
+    """Have the workers there before the first long report, and after everything that a start has to do first."""
+    await asyncio.sleep(WARM_AFTER)
+    try:
+        await report.warm_up(authority)
+    except SpotError as error:
+        log.warning("no worker process can begin, so long reports must wait: %s", error.text)
+
+
 @asynccontextmanager
 async def serving(
     folder: Path, clock: Clock | None = None, changes: Mapping[str, Any] | None = None
@@ -227,6 +247,6 @@ async def serving(
             ],
             authority.told,
         )
-        work = (_publish_for_ever(authority), _renew_for_ever(authority), identity.watch())
+        work = (_publish_for_ever(authority), _renew_for_ever(authority), _warm_up(authority), identity.watch())
         async with web.background(*work), listening(app, app[web.DOOR], authority.told, FOLDER, identity.answering):
             yield

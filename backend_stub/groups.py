@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from backend_stub.authority import Authority
     from protocol.credential import IssuerKey, IssuerSecret
-    from protocol.curve import G2, Curve
+    from protocol.curve import Curve
     from protocol.messages import ContactRecord, IssuerPublic, JoinRequest, Parameters, ProxyGroup
     from protocol.parameters import Trusted
     from protocol.randomness import Random
@@ -215,15 +215,13 @@ def _without(before: Parameters, gone: str) -> Parameters:
     return _changed(before, lambda one: tuple(url for url in one.proxies if url != gone))
 
 
-async def removed_openings(authority: Authority, connection: AsyncConnection) -> dict[str, tuple[G2, ...]]:
-    """The opening keys of removed proxies, by group."""
-    rows = (await connection.execute(select(store.proxies).where(store.proxies.c.removed))).all()
-    names = {row.group for row in rows}
-    return {name: tuple(_opening(authority, row) for row in rows if row.group == name) for name in names}
-
-
-def _opening(authority: Authority, proxy: Row[Any]) -> G2:
-    return authority.curve.decode_g2(proxy.opening, "a proxy's opening key")
+async def removed_openings(connection: AsyncConnection) -> tuple[tuple[str, bytes], ...]:
+    """The opening keys of removed proxies: (group, T~)."""
+    proxies = store.proxies.c
+    rows = await connection.execute(
+        select(proxies.group, proxies.opening).where(proxies.removed).order_by(proxies.name)
+    )
+    return tuple((row.group, row.opening) for row in rows)
 
 
 # --- looking ---
@@ -263,7 +261,7 @@ async def signer(authority: Authority, record: ContactRecord) -> Listed | None:
         curve, signers = authority.curve, current.keys.signers
         if not batch.holds(curve, authority.random, contact.record_claims(curve, signers, record)):
             raise Refused("server and proxy did not sign this record so; it was altered or put together from others")
-        openings = [_opening(authority, row) for row in rows]
+        openings = [curve.decode_g2(row.opening, "a proxy's opening key") for row in rows]
         return credential.opens(curve, signers.group(record.group, record.day), record.proof, openings)
 
     index = await asyncio.to_thread(work)

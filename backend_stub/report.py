@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from backend_stub import chains, groups, store
+from backend_stub import chains, groups, progress, store, verifying
 from backend_stub.clock import today
 from backend_stub.join import hash_of
+from backend_stub.verifying import Grounds
 from protocol import declaration, encounter, messages, parameters
 from protocol.declaration import Reason, Rules
 from protocol.errors import Malformed, NotMine, SpotError
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority import Authority, Current
+    from backend_stub.progress import Progress
     from protocol.messages import DeclaredContact, Report, ReportBody, SealedReport
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,8 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 10  # different reports for one code
 PACE = 0.1 / messages.REPORT_CLASSES[0]  # real seconds a byte: more than checking so many contacts takes
 REFERENCE_BYTES = 5
+FEW = 32  # contacts: fewer are checked in a thread, which is done before a worker has begun
+AT_ONCE = 128  # contacts: between two such pieces, other reports have their turn
 
 AGAIN = "ask the authority for another code"
 
@@ -47,6 +53,10 @@ class Objection(Exception):
     def __init__(self, problem: str, text: str, reasons: Sequence[Reason] = ()) -> None:
         super().__init__(problem)
         self.receipt = Receipt(accepted=False, problem=problem, text=text[:300], reasons=bytes(reasons))
+
+
+class RemovedMeanwhile(Exception):
+    """A proxy was removed while a report was checked: it is checked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,10 @@ async def declare(authority: Authority, sealed: SealedReport) -> bytes:
         if not await chains.knows(connection, sealed.parameters, authority.clock.now()):
             raise NotMine("this report was made by parameters that are not in use; sync, then declare again")
     opened = await asyncio.to_thread(_open, authority, sealed)
-    answer = await _answer(authority, opened)
+    # A report that comes again while it is checked waits for the answer: no code has more checked than its attempts.
+    lock = authority.under_way.setdefault(opened.digest, asyncio.Lock())
+    async with lock:
+        answer = await _answer(authority, opened)
     await asyncio.sleep(due - loop.time())
     return answer
 
@@ -104,9 +117,12 @@ async def _answer(authority: Authority, opened: Opened) -> bytes:
         return claimed
     try:
         _check_code(claimed, authority.clock.now())
-        current = await authority.current()
-        await _check(authority, opened, current)
-        return await _accept(authority, opened, current, claimed.onset)
+        async with progress.shown(authority, len(opened.body.contacts)) as shown:
+            while True:
+                current = await authority.current()
+                grounds = await _check(authority, opened, current, shown)
+                with suppress(RemovedMeanwhile):
+                    return await _accept(authority, opened, current, grounds, claimed.onset)
     except Objection as objection:
         async with authority.database.transaction() as connection:
             return await _write_answer(connection, opened, objection.receipt)
@@ -142,37 +158,48 @@ def _check_code(code: Row[Any], now: float) -> None:
         raise Objection("code-expired", f"this code has expired; {AGAIN}")
 
 
-async def _check(authority: Authority, opened: Opened, current: Current) -> None:
-    """Everything but the code. Raises Objection."""
+async def _check(authority: Authority, opened: Opened, current: Current, progress: Progress) -> Grounds:
+    """Everything but the code; returns by what. Raises Objection."""
     contacts = opened.body.contacts
     async with authority.database.transaction() as connection:
         earlier = await _reported(connection, contacts)
-        removed = await groups.removed_openings(authority, connection)
+        removed = await groups.removed_openings(connection)
     limits, day = current.trusted.parameters.limits, today(authority.clock)
-    rules = Rules(current.keys.signers, removed, day - limits.retention_days, day, limits.contacts)
-    await asyncio.to_thread(_check_contacts, authority, opened, rules, earlier)
+    rules = Rules(current.keys.signers, {}, day - limits.retention_days, day, limits.contacts)
     try:
-        issuer = current.keys.issuer(opened.body.issuer)
-        await asyncio.to_thread(
-            declaration.check_ownership,
-            authority.curve,
-            authority.random,
-            issuer,
-            contacts,
-            opened.digest,
-            opened.report.ownership,
-        )
-    except SpotError as error:
-        raise Objection("ownership", error.text) from None
-
-
-def _check_contacts(authority: Authority, opened: Opened, rules: Rules, earlier: set[bytes]) -> None:
-    try:
-        reasons = declaration.check_contacts(authority.curve, authority.random, rules, opened.body.contacts, earlier)
+        reasons = await asyncio.to_thread(declaration.plain_reasons, rules, contacts, earlier)
     except SpotError as error:
         raise Objection("too-many", error.text) from None
+    grounds = Grounds(authority.curve.name, messages.encode(current.trusted.parameters), removed)
+    compute = authority.workers.run if len(contacts) > FEW else asyncio.to_thread
+    fine = [index for index, reason in enumerate(reasons) if reason is Reason.FINE]
+    await progress.advance(len(contacts) - len(fine))
+    for some in (fine[start : start + AT_ONCE] for start in range(0, len(fine), AT_ONCE)):
+        records = msgspec.msgpack.encode([contacts[index].record for index in some])
+        found = await compute(verifying.check_records, grounds, records)
+        for index, reason in zip(some, found, strict=True):
+            reasons[index] = Reason(reason)
+        await progress.advance(len(some))
     if any(reasons):
         raise _bad_contacts(reasons)
+    problem = await compute(
+        verifying.check_ownership,
+        grounds,
+        opened.body.issuer,
+        msgspec.msgpack.encode(contacts),
+        opened.digest,
+        messages.encode(opened.report.ownership),
+    )
+    if problem:
+        raise Objection("ownership", problem)
+    return grounds
+
+
+async def warm_up(authority: Authority) -> None:
+    """Have the workers ready for a long report."""
+    current = await authority.current()
+    grounds = Grounds(authority.curve.name, messages.encode(current.trusted.parameters))
+    await authority.workers.warm_up(verifying.get_ready, grounds)
 
 
 def _bad_contacts(reasons: Sequence[Reason]) -> Objection:
@@ -180,8 +207,11 @@ def _bad_contacts(reasons: Sequence[Reason]) -> Objection:
     return Objection("contacts", f"{bad} of {len(reasons)} contacts are refused; declare without them", reasons)
 
 
-async def _accept(authority: Authority, opened: Opened, current: Current, onset: int) -> bytes:
-    """Spend the code, mark the nullifiers, queue the tokens, write the answer: all or nothing. Raises Objection."""
+async def _accept(authority: Authority, opened: Opened, current: Current, grounds: Grounds, onset: int) -> bytes:
+    """Spend the code, mark the nullifiers, queue the tokens, write the answer: all or nothing.
+
+    Raises Objection or RemovedMeanwhile.
+    """
     contacts = opened.body.contacts
     waiting: list[dict[str, Any]] = [
         {"token": encounter.token_of(one.secret, one.role), "day": one.record.day, "level": level}
@@ -197,6 +227,8 @@ async def _accept(authority: Authority, opened: Opened, current: Current, onset:
     codes, reported = store.codes, store.reported
     try:
         async with authority.database.transaction() as connection:
+            if await groups.removed_openings(connection) != grounds.removed:
+                raise RemovedMeanwhile
             unspent = update(codes).where(codes.c.hash == opened.code, codes.c.spent_by.is_(None))
             spent = await connection.execute(unspent.values(spent_by=opened.digest))
             if spent.rowcount:

@@ -86,7 +86,8 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
 
     public_url: where agents reach it; publish_every: s between publications, if there is something to publish;
     parameters_days: how long parameters are valid; issuer_days: the period of a user issuer key; issuer_overlap: for
-    so many of its last days the next key is in use already; invitation_days: how long an invitation is valid.
+    so many of its last days the next key is in use already; invitation_days: how long an invitation is valid; workers:
+    how many processes check declared lists; none: threads do it, and long lists slow the other answers down.
     """
 
     name: str
@@ -96,6 +97,7 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
     issuer_days: Days = ISSUER_DAYS
     issuer_overlap: Days = 14
     invitation_days: Days = 30
+    workers: Annotated[int, Meta(ge=0, le=64)] = 2
 
 
 class FollowerSettings(Settings, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from backend_stub import authority, chains, running, sealing, server, settings, store
+from backend_stub import authority, chains, progress, running, sealing, server, settings, store
 from protocol import chain, hashing
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ async def _authority(folder: Path) -> dict[str, Any]:
             "joined": await _count(connection, store.members),
             "codes": await _count(connection, store.codes),
             "codes_spent": await _count(connection, store.codes, store.codes.c.spent_by.is_not(None)),
+            **await progress.under_way(connection, opened.clock.now()),
             "tokens_waiting": await _count(connection, store.tokens),
             "proxies": await _count(connection, store.proxies, proxies.removed.is_(False)),
             "proxies_removed": await _count(connection, store.proxies, proxies.removed),

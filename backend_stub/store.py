@@ -118,6 +118,16 @@ reports = Table(
 )
 """Attempts at codes by the digest of what was sent; the sealed answer once there is one, never a second one."""
 
+checks = Table(
+    "checks",
+    authority,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("contacts", Integer, nullable=False),
+    Column("checked", Integer, nullable=False),
+    Column("began_at", BigInteger, nullable=False),
+)
+"""Reports that are being checked, by a random number."""
+
 reported = Table(
     "reported",
     authority,

@@ -66,10 +66,27 @@ def holds(curve: Curve, random: Random, claims: Sequence[Claim]) -> bool:
 
 def failing(curve: Curve, random: Random, claims: Sequence[Claim]) -> list[int]:
     """The indices of the claims that do not hold, found by halving; none for a good batch."""
-    if holds(curve, random, claims):
-        return []
-    if len(claims) == 1:
-        return [0]
-    middle = len(claims) // 2
-    left = failing(curve, random, claims[:middle])
-    return left + [middle + index for index in failing(curve, random, claims[middle:])]
+    return sift(curve, random, claims, len(claims))[0]
+
+
+def sift(curve: Curve, random: Random, claims: Sequence[Claim], most: int) -> tuple[list[int], list[int]]:
+    """The indices of the claims that do not hold, up to `most` of them; and of those then not looked at one by one.
+
+    All bad, a batch of n costs 2n - 1 such checks. Where somebody hostile makes it, its cost must have a bound: once
+    `most` bad claims are known, a part of the rest that fails is left as it is.
+    """
+    bad: list[int] = []
+    doubtful: list[int] = []
+    parts = [range(len(claims))]
+    while parts:
+        part = parts.pop()
+        if holds(curve, random, claims[part.start : part.stop]):
+            continue
+        if len(part) == 1:
+            bad.append(part.start)
+        elif len(bad) >= most:
+            doubtful.extend(part)
+        else:
+            middle = len(part) // 2
+            parts += (part[middle:], part[:middle])
+    return bad, doubtful

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from protocol.contact import SignerKeys
     from protocol.credential import Credential, IssuerKey, Randomised
     from protocol.curve import G1, G2, Curve
-    from protocol.messages import DeclaredContact, Receipt, Report, ReportBody, SealedReport
+    from protocol.messages import ContactRecord, DeclaredContact, Receipt, Report, ReportBody, SealedReport
     from protocol.randomness import Random
 
 N = TypeVar("N", int, str)
 
 CODE_BYTES = 10  # 80 random bits: 16 base32 characters
+MOST_UNSIGNED = 16  # signatures that do not hold, named one by one: an honest agent's records have none
 _MLKEM_PUBLIC = 1184
 _MLKEM_SEED = 64
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
@@ -58,6 +59,7 @@ class Reason(enum.IntEnum):
     PROOF = 10
     REMOVED = 11
     SERVER = 12
+    DOUBTFUL = 13
 
     @property
     def text(self) -> str:
@@ -79,6 +81,7 @@ _REASONS = {
     Reason.PROOF: "no proxy of its group signed it so",
     Reason.REMOVED: "the proxy that signed it was removed from its group",
     Reason.SERVER: "the server's key it names is unknown, or was replaced before its day",
+    Reason.DOUBTFUL: "it stands beside so many that are not signed that it was not looked at by itself",
 }
 
 
@@ -292,28 +295,47 @@ def check_contacts(
 
     Raises Refused where there are none, or too many.
     """
+    reasons = plain_reasons(rules, contacts, reported)
+    fine = [index for index, reason in enumerate(reasons) if reason is Reason.FINE]
+    found = signature_reasons(curve, random, rules, [contacts[index].record for index in fine])
+    for index, reason in zip(fine, found, strict=True):
+        reasons[index] = reason
+    return reasons
+
+
+def plain_reasons(rules: Rules, contacts: Sequence[DeclaredContact], reported: Collection[bytes]) -> list[Reason]:
+    """What can be said of each contact without its signatures. Raises Refused where there are none, or too many."""
     if not 0 < len(contacts) <= rules.most:
         raise Refused(f"a report has 1 to {rules.most} contacts; declare fewer days")
     ccms = Counter(one.record.ccm for one in contacts)
     nullifiers = Counter(one.record.nullifier for one in contacts)
-    reasons = [_plain_reason(rules, one, ccms, nullifiers, reported) for one in contacts]
+    return [_plain_reason(rules, one, ccms, nullifiers, reported) for one in contacts]
+
+
+def signature_reasons(curve: Curve, random: Random, rules: Rules, records: Sequence[ContactRecord]) -> list[Reason]:
+    """What their signatures say of records of known groups; each record is judged by itself, so a list may be cut.
+
+    Cheap first: whether a removed proxy signed, two pairings a record and proxy, is asked of good signatures only.
+    """
+    reasons = [Reason.FINE] * len(records)
     claims: list[Claim] = []
     owners: list[tuple[int, Reason]] = []
-    for index, one in enumerate(contacts):
-        if reasons[index] is not Reason.FINE:
-            continue
+    for index, record in enumerate(records):
         try:
-            partial, proof = contact.record_claims(curve, rules.keys, one.record)
+            claims += contact.record_claims(curve, rules.keys, record)
         except Malformed:
             reasons[index] = Reason.MALFORMED
-            continue
-        claims += (partial, proof)
-        owners += ((index, Reason.PARTIAL), (index, Reason.PROOF))
-    for failed in reversed(batch.failing(curve, random, claims) if claims else []):
-        index, reason = owners[failed]
+        else:
+            owners += ((index, Reason.PARTIAL), (index, Reason.PROOF))
+    bad, doubtful = batch.sift(curve, random, claims, MOST_UNSIGNED) if claims else ([], [])
+    for claim in reversed(bad):
+        index, reason = owners[claim]
         reasons[index] = reason
-    for index, one in enumerate(contacts):
-        if reasons[index] is Reason.FINE and _removed(curve, rules, one.record):
+    for claim in doubtful:
+        index, _ = owners[claim]
+        reasons[index] = reasons[index] or Reason.DOUBTFUL
+    for index, record in enumerate(records):
+        if reasons[index] is Reason.FINE and _removed(curve, rules, record):
             reasons[index] = Reason.REMOVED
     return reasons
 
@@ -347,7 +369,7 @@ def _known(key: Callable[[N, int], object], name: N, day: int) -> bool:
     return True
 
 
-def _removed(curve: Curve, rules: Rules, record: messages.ContactRecord) -> bool:
+def _removed(curve: Curve, rules: Rules, record: ContactRecord) -> bool:
     openings = rules.removed.get(record.group)
     if not openings:  # the usual case, which then costs no second decoding
         return False

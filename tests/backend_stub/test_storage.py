@@ -30,6 +30,7 @@ COLUMNS = {
     "invited": "name group url nonce expires_at",
     "codes": "hash onset expires_at spent_by",
     "reports": "digest code answer",
+    "checks": "number contacts checked began_at",
     "reported": "nullifier day",
     "tokens": "token day level",
     "submissions": "ccm nullifier day signed_day",

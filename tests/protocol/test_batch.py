@@ -174,6 +174,18 @@ def test_halving_names_exactly_the_bad_ones(goods: list[bool]) -> None:
     assert batch.holds(curve, Source("weights"), claims) is not bool(bad)
 
 
+def test_no_more_than_the_most_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a batch of bad claims costs has a bound, and good claims outside a part that fails stay good."""
+    curve = world_of("arkworks").curve
+    claims = [_linear(curve, index >= 32) for index in range(64)]
+    holds, calls = batch.holds, []
+    monkeypatch.setattr(batch, "holds", lambda *given: calls.append(len(given[2])) or holds(*given))  # type: ignore[func-returns-value]
+    bad, doubtful = batch.sift(curve, Source("weights"), claims, 4)
+    assert (bad, doubtful) == ([0, 1, 2, 3], list(range(4, 32)))
+    assert sum(calls) < 4 * len(claims)
+    assert len(calls) < len(claims) / 4
+
+
 @pytest.mark.parametrize("bad", [set(), {0}, {4}, {1, 3}, {0, 1, 2, 3, 4}])
 def test_halving_names_exactly_the_bad_ones_with_either_maker(curve: Curve, bad: set[int]) -> None:
     claims = [_linear(curve, index not in bad) for index in range(5)]
