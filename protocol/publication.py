@@ -24,6 +24,10 @@ MOST_TOKENS = 1 << 16
 """In one publication: 1 MiB of them, so that a small device takes in a large outbreak piece by piece."""
 
 
+STRIDE = 64 * TOKEN_SIZE
+"""Bytes of published tokens that are searched through; which ones, halving tells. Fewer would mean more marks."""
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedToken:
     """One token of a publication: 16 bytes, the day of the contact, its infectiousness level from 1."""
@@ -137,15 +141,18 @@ def match(publication: Publication, own: Mapping[int, Sequence[bytes]]) -> Itera
 
 def _common(published: bytes, own: Sequence[bytes]) -> Iterator[bytes]:
     """Own tokens among published ones, which stand one after the other; both sorted."""
-
-    def token_at(index: int) -> bytes:
-        return published[index * TOKEN_SIZE : (index + 1) * TOKEN_SIZE]
-
-    places = range(len(published) // TOKEN_SIZE)
-    place = 0
+    marks = [published[start : start + TOKEN_SIZE] for start in range(0, len(published), STRIDE)]
     # A piece of a large publication spans a small part of all tokens that there could be.
     begin, end = bisect_left(own, published[:TOKEN_SIZE]), bisect_right(own, published[-TOKEN_SIZE:])
     for token in own[begin:end]:
-        place = bisect_left(places, token, place, key=token_at)
-        if place < len(places) and token_at(place) == token:
+        start = (bisect_right(marks, token) - 1) * STRIDE
+        if start >= 0 and _has(published, token, start, start + STRIDE):
             yield token
+
+
+def _has(published: bytes, token: bytes, start: int, end: int) -> bool:
+    """Whether the token stands there, beginning where a token begins."""
+    place = published.find(token, start, end)
+    while place % TOKEN_SIZE and place >= 0:
+        place = published.find(token, place + 1, end)
+    return place >= 0

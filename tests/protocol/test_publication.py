@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,6 +110,17 @@ def _looked_through(batch: Publication, own: dict[int, list[bytes]]) -> list[Pub
         for start in range(0, len(day.tokens), 16)
         if (token := day.tokens[start : start + 16]) in own.get(day.day, ())
     ]
+
+
+@given(st.binary(min_size=1), st.integers(1, 700), st.lists(st.integers(0, 2**20), max_size=20))
+def test_matching_does_so_in_large_publications(seed: bytes, count: int, others: list[int]) -> None:
+    chance = random.Random(seed)
+    # With many equal bytes, so that tokens also stand where none begins.
+    tokens = {bytes(chance.choice((0, 0, 0, 1)) for _ in range(16)) for _ in range(count)}
+    own = {DAY: sorted({*chance.sample(sorted(tokens), len(tokens) // 3), *(one.to_bytes(16) for one in others)})}
+    entries = [PublishedToken(token, DAY, 1) for token in tokens]
+    (batch,) = publication.build(Source("padding"), chain.EMPTY, NOW, entries, 1)
+    assert list(publication.match(batch, own)) == _looked_through(batch, own)
 
 
 # Few different ones, so that own tokens are the first, the last, between and beside the published ones.
