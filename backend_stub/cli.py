@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from backend_stub.commands import backup, codes, founding, parameters, passphrase, proxies, running, status
+from backend_stub.commands import backup, codes, founding, parameters, passphrase, proxies, running, service, status
 from protocol.errors import SpotError
 
 EXAMPLES = """
@@ -38,6 +38,7 @@ app.command("init")(founding.init)
 app.command("up")(running.up)
 app.command("invite")(codes.invite)
 app.command("code")(codes.code)
+app.command("service")(service.service)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("passphrase")(passphrase.passphrase)
