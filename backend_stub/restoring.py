@@ -7,6 +7,7 @@ codes and invitations that may have been used since are withdrawn.
 from __future__ import annotations
 
 import os
+import ssl
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -131,7 +132,7 @@ async def _caught_up(found: Found, choice: Choice) -> Parameters | None:
         return None
     before = found.known.parameters
     if choice.links_from:
-        async with calling.session() as asking:
+        async with calling.session(_trusting(before.roots)) as asking:
             await CatchingUp(asking, choice.links_from).catch_up(found.known)
         if found.known.parameters.chain_key != before.chain_key:
             raise KeyChanged(
@@ -143,6 +144,13 @@ async def _caught_up(found: Found, choice: Choice) -> Parameters | None:
             "proxies best: --links-from URL, or say --nothing-newer if you know that there is nothing"
         )
     return before
+
+
+def _trusting(roots: Sequence[bytes]) -> ssl.SSLContext:
+    """TLS that trusts the authority's own roots, as its agents do, and the system's, for mirrors."""
+    context = ssl.create_default_context(cadata=b"".join(roots) or None)
+    context.load_default_certs()
+    return context
 
 
 def _table(entry: Entry) -> Any:
