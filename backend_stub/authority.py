@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from aiohttp import web as http
 from sqlalchemy import delete, select
 
-from backend_stub import certificates, chains, join, keys, report, settings, store, web
+from backend_stub import certificates, chains, files, join, keys, report, settings, store, web
 from backend_stub.certificates import Identity
 from backend_stub.clock import today
 from backend_stub.listening import listening
@@ -23,7 +23,6 @@ from backend_stub.workers import Workers
 from protocol import messages, parameters
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import SpotError, StorageError
-from protocol.messages import Heads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -168,14 +167,11 @@ class Desk:
         sealed = await web.read_message(request, messages.SealedReport, web.DECLARATION_LIMIT)
         return web.answer_bytes(await report.declare(self._authority, sealed))
 
-    async def heads(self, _request: http.Request) -> http.Response:
+    async def heads(self, request: http.Request) -> http.Response:
         """How far the two chains go."""
         async with self._authority.database.transaction() as connection:
-            heads = Heads(
-                parameters=await chains.head(connection, chains.PARAMETERS),
-                publications=await chains.head(connection, chains.PUBLICATIONS),
-            )
-        return web.answer(heads)
+            heads = await chains.heads(connection)
+        return web.answer_kept(request, messages.encode(heads), web.HEADS_SECONDS)
 
     async def parameters(self, request: http.Request) -> http.Response:
         """A link of the parameters chain."""
@@ -190,7 +186,7 @@ class Desk:
             link = await chains.link(connection, name, web.number_in(request))
         if link is None:
             raise NotFound("the chain does not go so far (yet); ask for its head")
-        return web.answer(link)
+        return web.answer_kept(request, messages.encode(link), web.LINK_SECONDS)
 
 
 async def _publish_for_ever(authority: Authority) -> None:
@@ -247,6 +243,12 @@ async def serving(
             ],
             authority.told,
         )
-        work = (_publish_for_ever(authority), _renew_for_ever(authority), _warm_up(authority), identity.watch())
+        work = (
+            _publish_for_ever(authority),
+            _renew_for_ever(authority),
+            files.keep_for_ever(authority),
+            _warm_up(authority),
+            identity.watch(),
+        )
         async with web.background(*work), listening(app, app[web.DOOR], authority.told, FOLDER, identity.answering):
             yield

@@ -15,7 +15,7 @@ from protocol import chain, credential, messages, parameters, publication
 from protocol.credential import Holder
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import StorageError
-from protocol.messages import Head, Link, UserIssuer
+from protocol.messages import Head, Heads, Link, UserIssuer
 from protocol.parameters import Trusted
 from protocol.publication import PublishedToken
 
@@ -40,6 +40,11 @@ async def head(connection: AsyncConnection, name: str) -> Head:
     newest = select(links.c.number, links.c.hash).where(links.c.chain == name).order_by(links.c.number.desc()).limit(1)
     row = (await connection.execute(newest)).one_or_none()
     return chain.EMPTY if row is None else Head(number=row.number, hash=row.hash)
+
+
+async def heads(connection: AsyncConnection) -> Heads:
+    """How far both chains go."""
+    return Heads(parameters=await head(connection, PARAMETERS), publications=await head(connection, PUBLICATIONS))
 
 
 async def link(connection: AsyncConnection, name: str, number: int) -> Link | None:

@@ -188,9 +188,10 @@ class HandingOn:
         answer = await self._authority.call("POST", path, limit, body, ANSWER_SECONDS)
         return web.answer_bytes(answer)
 
-    async def heads(self, _request: http.Request) -> http.Response:
+    async def heads(self, request: http.Request) -> http.Response:
         """The authority's heads, as they are now."""
-        return web.answer_bytes(await self._authority.call("GET", messages.HEADS_PATH, HEADS_LIMIT))
+        body = await self._authority.call("GET", messages.HEADS_PATH, HEADS_LIMIT)
+        return web.answer_kept(request, body, web.HEADS_SECONDS)
 
     async def parameters(self, request: http.Request) -> http.Response:
         """A link of the parameters chain."""
@@ -209,7 +210,7 @@ class HandingOn:
         self._links[path] = body  # last in the dict: used last
         while sum(map(len, self._links.values())) > CACHE_LIMIT:
             del self._links[next(iter(self._links))]
-        return web.answer_bytes(body)
+        return web.answer_kept(request, body, web.LINK_SECONDS)
 
 
 @asynccontextmanager

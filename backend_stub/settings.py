@@ -87,7 +87,8 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
     public_url: where agents reach it; publish_every: s between publications, if there is something to publish;
     parameters_days: how long parameters are valid; issuer_days: the period of a user issuer key; issuer_overlap: for
     so many of its last days the next key is in use already; invitation_days: how long an invitation is valid; workers:
-    how many processes check declared lists; none: threads do it, and long lists slow the other answers down.
+    how many processes check declared lists; none: threads do it, and long lists slow the other answers down; static:
+    where both chains are written as files, for any web server to serve, seen from the part's folder.
     """
 
     name: str
@@ -98,6 +99,7 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
     issuer_overlap: Days = 14
     invitation_days: Days = 30
     workers: Annotated[int, Meta(ge=0, le=64)] = 2
+    static: str = "static"
 
 
 class FollowerSettings(Settings, frozen=True, kw_only=True):

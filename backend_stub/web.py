@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BODY_SECONDS = 30  # for a body to arrive
+HEADS_SECONDS = 60  # for which heads may be kept: agents look hourly
+LINK_SECONDS = 86400  # for which a link may be kept: it never changes
 ENVELOPE = 4096  # bytes that a message may need around its largest part
 DECLARATION_LIMIT = messages.REPORT_CLASSES[-1] + ENVELOPE
 
@@ -68,6 +71,19 @@ def answer(message: Message) -> web.Response:
 def answer_bytes(body: bytes) -> web.Response:
     """Bytes that are a message, or sealed, as the answer."""
     return web.Response(body=body, content_type=messages.MEDIA_TYPE)
+
+
+def answer_kept(request: web.Request, body: bytes, seconds: int) -> web.Response:
+    """Public bytes that whoever hands them on may keep for so many seconds; not sent where the asker has them.
+
+    Who serves them otherwise, as files, makes other ETags: they are compared with one's own only.
+    """
+    tag = hashlib.sha256(body).hexdigest()[:32]
+    lasting = ", immutable" if seconds >= LINK_SECONDS else ""
+    headers = {"ETag": f'"{tag}"', "Cache-Control": f"public, max-age={seconds}{lasting}"}
+    if tag in (one.value for one in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, content_type=messages.MEDIA_TYPE, headers=headers)
 
 
 def problem(error: SpotError) -> web.Response:
