@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from aiohttp import web as http
-from sqlalchemy import delete, select
+from sqlalchemy import exists, select
 
 from backend_stub import certificates, chains, files, join, keys, report, settings, store, web
+from backend_stub import database as db
 from backend_stub.certificates import Identity
 from backend_stub.clock import today
 from backend_stub.listening import listening
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from backend_stub.clock import Clock
+    from backend_stub.database import Database
     from backend_stub.join import Nonces
     from backend_stub.settings import AuthoritySettings
-    from backend_stub.store import Database
     from protocol.curve import Curve
     from protocol.declaration import SealSecret
     from protocol.parameters import Keys, Trusted
@@ -101,8 +102,7 @@ class Authority:
 
     async def current(self) -> Current:
         """The newest parameters, whoever appended them."""
-        async with self.database.transaction() as connection:
-            trusted = await chains.newest(connection)
+        trusted = await self.database.run(chains.newest)
         if self._current is None or self._current.trusted.head != trusted.head:
             known = await asyncio.to_thread(parameters.read_keys, self.curve, trusted.parameters)
             self._current = Current(trusted, known)
@@ -112,17 +112,19 @@ class Authority:
         """Forget what nothing can depend on any more."""
         now, day = self.clock.now(), today(self.clock)
         retention = (await self.current()).trusted.parameters.limits.retention_days
-        over = select(store.codes.c.hash).where(store.codes.c.expires_at < now - CODES_KEPT)
-        joined = select(store.members.c.invitation)
-        unused = store.invitations.c.hash.not_in(joined)
-        async with self.database.transaction() as connection:
-            await connection.execute(delete(store.reports).where(store.reports.c.code.in_(over)))
-            await connection.execute(delete(store.codes).where(store.codes.c.expires_at < now - CODES_KEPT))
-            await connection.execute(delete(store.reported).where(store.reported.c.day < day - retention))
-            await connection.execute(delete(store.checks).where(store.checks.c.began_at < now - STALE))
-            await connection.execute(
-                delete(store.invitations).where(store.invitations.c.expires_at < now - CODES_KEPT, unused)
-            )
+        codes, reports, invitations, members = store.codes, store.reports, store.invitations, store.members
+        expired = codes.c.expires_at < now - CODES_KEPT
+        await self.database.forget(reports, reports.c.code.in_(select(codes.c.hash).where(expired)))
+        await self.database.forget(codes, expired)
+        await self.database.forget(store.reported, store.reported.c.day < day - retention)
+        # Who joined is known for as long as what the credential signed can be declared.
+        over = now - (self.told.issuer_days + retention) * SECONDS_A_DAY
+        long_ago = select(invitations.c.hash).where(invitations.c.expires_at < over)
+        await self.database.forget(members, members.c.invitation.in_(long_ago))
+        unused = ~exists().where(members.c.invitation == invitations.c.hash)
+        await self.database.forget(invitations, invitations.c.expires_at < now - CODES_KEPT, unused)
+        await self.database.forget(store.invited, store.invited.c.expires_at < now - CODES_KEPT)
+        await self.database.forget(store.checks, store.checks.c.began_at < now - STALE)
 
 
 @asynccontextmanager
@@ -132,9 +134,10 @@ async def opened(
     """The authority of this folder, to work with. changes: to its settings. Raises SpotError."""
     told = settings.read(settings.AuthoritySettings, folder, changes)
     clock = clock or told.open_clock()
-    if not (folder / DATABASE).exists():
+    if not told.database and not (folder / DATABASE).exists():
         raise StorageError(f"{folder / DATABASE} is missing; bring it back from a copy, or make a new backend")
-    async with store.opened(folder / DATABASE, store.authority) as database, Workers(told.workers) as workers:
+    opened = db.opened(folder / DATABASE, store.AUTHORITY, told.database)
+    async with opened as database, Workers(told.workers) as workers:
         yield Authority(
             folder=folder,
             told=told,
@@ -169,8 +172,7 @@ class Desk:
 
     async def heads(self, request: http.Request) -> http.Response:
         """How far the two chains go."""
-        async with self._authority.database.transaction() as connection:
-            heads = await chains.heads(connection)
+        heads = await self._authority.database.run(chains.heads)
         return web.answer_kept(request, messages.encode(heads), web.HEADS_SECONDS)
 
     async def parameters(self, request: http.Request) -> http.Response:
@@ -182,8 +184,8 @@ class Desk:
         return await self._link(chains.PUBLICATIONS, request)
 
     async def _link(self, name: str, request: http.Request) -> http.Response:
-        async with self._authority.database.transaction() as connection:
-            link = await chains.link(connection, name, web.number_in(request))
+        number = web.number_in(request)
+        link = await self._authority.database.run(lambda connection: chains.link(connection, name, number))
         if link is None:
             raise NotFound("the chain does not go so far (yet); ask for its head")
         return web.answer_kept(request, messages.encode(link), web.LINK_SECONDS)

@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy import func, select
 
 from backend_stub import age, authority, sealing, server, settings, store
+from backend_stub import database as db
 from protocol.errors import Malformed, Misuse, StorageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from sqlalchemy import MetaData
+    from backend_stub.store import Part
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -36,9 +37,9 @@ FILE_LIMIT = 1 << 24  # bytes of one of a part's files
 PIECE_LIMIT = 1 << 30  # of one piece of a table: publications can be large
 SERVER = "server"
 _PART = re.compile(r"[a-z0-9][a-z0-9-]*")
-DATABASES: dict[str, tuple[str, MetaData]] = {
-    authority.FOLDER: (authority.DATABASE, store.authority),
-    SERVER: (server.DATABASE, store.server),
+DATABASES: dict[str, tuple[str, Part]] = {
+    authority.FOLDER: (authority.DATABASE, store.AUTHORITY),
+    SERVER: (server.DATABASE, store.SERVER),
 }
 """The parts that have a database: its file, its tables."""
 
@@ -76,7 +77,7 @@ class Entry:
             raise Malformed("a table in this backup makes no sense; take another backup") from None
 
 
-def database_of(part: str) -> tuple[str, MetaData] | None:
+def database_of(part: str) -> tuple[str, Part] | None:
     """The file and the tables of a part's database; None for one that keeps none."""
     return DATABASES.get(part)
 
@@ -104,8 +105,10 @@ async def _add_part(archive: tarfile.TarFile, part: Path, progress: Callable[[in
     if known is None:
         _add_files(archive, part)
         return
-    file, tables = known
-    async with store.opened(part / file, tables) as database, database.snapshot() as connection:
+    file, kept = known
+    tables = kept.tables
+    opened = db.opened(part / file, kept, settings.database_url(part))
+    async with opened as database, database.snapshot() as connection:
         every = 0
         for table in tables.sorted_tables:
             every += await connection.scalar(select(func.count()).select_from(table)) or 0

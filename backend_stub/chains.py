@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, text
 
 from backend_stub import keys, store
 from backend_stub.clock import today
@@ -63,6 +63,13 @@ async def append(connection: AsyncConnection, name: str, after: Head, fresh: Lin
     await connection.execute(insert(links).values(chain=name, **values))
 
 
+async def alone(connection: AsyncConnection) -> None:
+    """Nobody else adds a link until the end of this transaction, of which this is the first statement."""
+    # Only so does what follows see the link that was waited for. SQLite lets one writer in at a time as it is.
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("LOCK TABLE links IN SHARE ROW EXCLUSIVE MODE"))
+
+
 # --- parameters ---
 
 
@@ -107,7 +114,9 @@ async def renew(authority: Authority) -> None:
     One transaction, key and all, so that two who renew at once do not make two keys of one number.
     """
     told, day = authority.told, today(authority.clock)
-    async with authority.database.transaction() as connection:
+
+    async def work(connection: AsyncConnection) -> None:
+        await alone(connection)
         before = (await newest(connection)).parameters
         last = max(before.issuers, key=lambda issuer: issuer.number)
         fresh: tuple[UserIssuer, ...] = ()
@@ -120,6 +129,8 @@ async def renew(authority: Authority) -> None:
             # A key that is over is still needed for the contacts made in its time.
             kept = tuple(one for one in before.issuers if one.until_day + before.limits.retention_days >= day)
             await change(authority, connection, lambda now: msgspec.structs.replace(now, issuers=kept + fresh))
+
+    await authority.database.run(work)
 
 
 async def new_issuer(authority: Authority, number: int, from_day: int) -> UserIssuer:
@@ -139,22 +150,29 @@ async def publish(authority: Authority) -> int:
     One transaction, so that a token is neither lost nor published twice.
     """
     waiting = store.tokens
-    async with authority.database.transaction() as connection:
+
+    async def work(connection: AsyncConnection) -> tuple[int, int]:
+        await alone(connection)
         rows = (await connection.execute(select(waiting))).all()
+        before = await head(connection, PUBLICATIONS)
         if not rows:
-            return 0
+            return 0, before.number
         current = (await newest(connection)).parameters
         batches = publication.build(
             authority.random,
-            await head(connection, PUBLICATIONS),
+            before,
             int(authority.clock.now()),
             (PublishedToken(row.token, row.day, row.level) for row in rows),
             current.limits.floor,
         )
         for batch in batches:
             signed = publication.sign(authority.publication_key, batch)
-            after = Head(number=batch.number, hash=publication.hash_of(batch))
-            await append(connection, PUBLICATIONS, after, signed)
+            before = Head(number=batch.number, hash=publication.hash_of(batch))
+            await append(connection, PUBLICATIONS, before, signed)
         await connection.execute(delete(waiting))
-    log.info("publications are made up to number %d", after.number)
-    return len(rows)
+        return len(rows), before.number
+
+    count, number = await authority.database.run(work)
+    if count:
+        log.info("publications are made up to number %d", number)
+    return count

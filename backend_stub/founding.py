@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from backend_stub import certificates, chains, keys, sealing, settings, store
+from backend_stub import database as db
 from backend_stub.authority import DATABASE, FOLDER
 from backend_stub.clock import ScaledClock, today
 from backend_stub.groups import new_group, new_proxy, proxy_folder
@@ -27,6 +28,7 @@ from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import Malformed, Misuse, StorageError
 from protocol.messages import (
     Band,
+    Head,
     Limits,
     Link,
     OnsetLevel,
@@ -40,8 +42,10 @@ from protocol.messages import (
 from protocol.timescale import read_timescale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.clock import Clock
     from backend_stub.settings import Settings
@@ -75,6 +79,7 @@ ONSET = (
 )
 
 
+OTHER_DATABASE = "give another, or drop its schemas authority and server"
 FREE_PORTS = range(20_000, 32_000)
 PRESET = "risk"
 
@@ -137,6 +142,8 @@ class Plan:
     port: the authority's; server and proxies take the next ones; 0: whatever ports are free. public_url: where agents
     reach a part, with {name} and {port} in it; empty: host and port. tls: whether the parts speak TLS, each with a
     certificate of the backend's own root; system_trust: whether agents verify against their system's roots instead.
+    database: a PostgreSQL for authority and
+    server, each with a schema of its own in it; empty: SQLite in their folders.
     """
 
     name: str = "Demo Authority"
@@ -152,6 +159,7 @@ class Plan:
     pool_wait: float = 1.0
     tls: bool = True
     system_trust: bool = False
+    database: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +237,12 @@ class _Founding:
         root = certificates.new_root(self._random, self._folder / FOLDER) if plan.tls else b""
         shared: dict[str, Any] = {"host": plan.host, "clock": plan.clock, "curve": plan.curve, "tls": plan.tls}
         authority = AuthoritySettings(
-            port=ports[FOLDER], name=plan.name, public_url=public[FOLDER], publish_every=plan.publish_every, **shared
+            port=ports[FOLDER],
+            name=plan.name,
+            public_url=public[FOLDER],
+            publish_every=plan.publish_every,
+            database=plan.database,
+            **shared,
         )
         settings.write(self._folder / FOLDER, authority)
         places = tuple(
@@ -244,7 +257,9 @@ class _Founding:
         head = parameters.begin(genesis).head
         local = {name: settings.local_url(plan.host, ports[name], tls=plan.tls) for name in names}
         follower = shared | {"authority": [local[FOLDER]], "genesis": head.hash.hex()}
-        settings.write(self._folder / "server", ServerSettings(port=ports["server"], **follower))
+        settings.write(
+            self._folder / "server", ServerSettings(port=ports["server"], database=plan.database, **follower)
+        )
         for name, group in homes.items():
             own: dict[str, Any] = {
                 "name": name,
@@ -261,12 +276,7 @@ class _Founding:
             keys.write_issuer(self._folder / FOLDER, group.name, group.secret)
         if plan.tls:
             self._equip(authority, public, homes)
-        async with (
-            store.opened(self._folder / FOLDER / DATABASE, store.authority) as database,
-            database.transaction() as connection,
-        ):
-            await chains.append(connection, chains.PARAMETERS, head, genesis)
-            await connection.execute(insert(store.proxies), members)
+        await self._begin(head, genesis, members)
         proxies = {name: public[name] for name in homes}
         return Founded(public[FOLDER], chain.fingerprint(head.hash), local["server"], proxies)
 
@@ -278,6 +288,28 @@ class _Founding:
         for name in proxies:
             hosts = certificates.hosts_of(told, public[name])
             certificates.equip(self._random, home, self._folder / proxy_folder(name), hosts, public[name])
+
+    async def _begin(self, head: Head, genesis: Link, members: Sequence[dict[str, Any]]) -> None:
+        """What the databases begin with. Raises Misuse where they began already."""
+
+        async def work(connection: AsyncConnection) -> None:
+            now = await chains.head(connection, chains.PARAMETERS)
+            if now == chain.EMPTY:
+                await chains.append(connection, chains.PARAMETERS, head, genesis)
+                await connection.execute(insert(store.proxies), members)
+            elif now != head:
+                raise Misuse(f"there is a backend in this database already; {OTHER_DATABASE}")
+
+        async def look(connection: AsyncConnection) -> None:
+            if (await connection.execute(select(store.submissions.c.day).limit(1))).first() is not None:
+                raise Misuse(f"there are submissions to another backend in this database; {OTHER_DATABASE}")
+
+        url = self._plan.database
+        if url:  # else the server makes its own file
+            async with db.opened(self._folder, store.SERVER, url) as database:
+                await database.run(look)
+        async with db.opened(self._folder / FOLDER / DATABASE, store.AUTHORITY, url) as database:
+            await database.run(work)
 
     def _genesis(self, clock: Clock, groups: tuple[ProxyGroup, ...], roots: tuple[bytes, ...]) -> Link:
         """The first parameters; all secret keys that belong to them go to their folders. Raises Misuse."""

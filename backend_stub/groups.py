@@ -14,18 +14,18 @@ from urllib.parse import urlsplit
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from backend_stub import certificates, chains, keys, store
 from backend_stub.admission import Admission, Invitation, Request
 from backend_stub.clock import today
+from backend_stub.database import Taken
 from protocol import batch, chain, contact, credential, hashing
 from protocol.credential import Holder
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import Misuse, Refused, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from sqlalchemy import ColumnElement, Row
@@ -93,7 +93,8 @@ async def invite(authority: Authority, name: str, group: str, url: str, server: 
     nonce = authority.random(32)
     expires_at = int(authority.clock.now()) + authority.told.invitation_days * SECONDS_A_DAY
     row = {"name": name, "group": group, "url": url, "nonce": nonce, "expires_at": expires_at}
-    async with authority.database.transaction() as connection:
+
+    async def work(connection: AsyncConnection) -> Invitation:
         now = (await chains.newest(connection)).parameters
         await _check_room(connection, now, name, group, url)
         genesis = await chains.link(connection, chains.PARAMETERS, 0)
@@ -115,7 +116,9 @@ async def invite(authority: Authority, name: str, group: str, url: str, server: 
         )
         await connection.execute(delete(store.invited).where(store.invited.c.name == name))
         await connection.execute(insert(store.invited), row)
-    return invitation
+        return invitation
+
+    return await authority.database.run(work)
 
 
 def _invitation(**parts: Any) -> Invitation:
@@ -149,22 +152,30 @@ async def admit(authority: Authority, request: Request) -> Admission:
     The same request, sent again, is answered again: an admission may get lost on its way.
     """
     name, public = request.name, request.join.public
-    async with authority.database.transaction() as connection:
+
+    async def look(connection: AsyncConnection) -> tuple[Row[Any] | None, Row[Any] | None]:
         known = await _proxy(connection, store.proxies.c.name == name, store.proxies.c.removed.is_(False))
-        invited = (await connection.execute(select(store.invited).where(store.invited.c.name == name))).one_or_none()
+        invited = await connection.execute(select(store.invited).where(store.invited.c.name == name))
+        return known, invited.one_or_none()
+
+    known, invited = await authority.database.run(look)
     if known is not None and known.public == public:
         return await _issue(authority, request, known.group, known.url, request.join.nonce)
     if invited is None or invited.expires_at < authority.clock.now():
         raise Misuse(f"no proxy {name!r} is invited; invite it, and let it ask with the new invitation")
     admission = await _issue(authority, request, invited.group, invited.url, invited.nonce)
+
+    async def enter(connection: AsyncConnection) -> None:
+        await chains.alone(connection)
+        now = (await chains.newest(connection)).parameters
+        await _check_room(connection, now, name, invited.group, invited.url)
+        await connection.execute(delete(store.invited).where(store.invited.c.name == name))
+        await connection.execute(insert(store.proxies), _kept(name, invited.group, invited.url, request.join))
+        await chains.change(authority, connection, lambda before: _with(before, invited.group, invited.url))
+
     try:
-        async with authority.database.transaction() as connection:
-            now = (await chains.newest(connection)).parameters
-            await _check_room(connection, now, name, invited.group, invited.url)
-            await connection.execute(delete(store.invited).where(store.invited.c.name == name))
-            await connection.execute(insert(store.proxies), _kept(name, invited.group, invited.url, request.join))
-            await chains.change(authority, connection, lambda before: _with(before, invited.group, invited.url))
-    except IntegrityError:
+        await authority.database.run(enter)
+    except Taken:
         raise Refused("this public key is another proxy's; ask with a new invitation in a new folder") from None
     return admission
 
@@ -200,7 +211,9 @@ async def remove(authority: Authority, name: str) -> Trusted | None:
     None where it was only invited, and is not any more. Raises Misuse.
     """
     proxies, invited = store.proxies, store.invited
-    async with authority.database.transaction() as connection:
+
+    async def work(connection: AsyncConnection) -> Trusted | None:
+        await chains.alone(connection)
         there = select(proxies.c.name, proxies.c.url).where(proxies.c.removed.is_(False))
         urls = {row.name: row.url for row in await connection.execute(there)}
         if name in urls:
@@ -208,7 +221,9 @@ async def remove(authority: Authority, name: str) -> Trusted | None:
             return await chains.change(authority, connection, lambda before: _without(before, urls[name]))
         if (await connection.execute(delete(invited).where(invited.c.name == name))).rowcount:
             return None
-    raise Misuse(f"there is no proxy {name!r}; there are {', '.join(sorted(urls))}")
+        raise Misuse(f"there is no proxy {name!r}; there are {', '.join(sorted(urls))}")
+
+    return await authority.database.run(work)
 
 
 def _without(before: Parameters, gone: str) -> Parameters:
@@ -239,9 +254,12 @@ class Listed:
 
 async def listed(authority: Authority) -> list[Listed]:
     """Every proxy there is, was, or is invited, by group and name."""
-    async with authority.database.transaction() as connection:
+
+    async def work(connection: AsyncConnection) -> tuple[Sequence[Row[Any]], Sequence[Row[Any]]]:
         proxies = (await connection.execute(select(store.proxies))).all()
-        invited = (await connection.execute(select(store.invited))).all()
+        return proxies, (await connection.execute(select(store.invited))).all()
+
+    proxies, invited = await authority.database.run(work)
     found = [Listed(one.name, one.group, one.url, "removed" if one.removed else "member") for one in proxies]
     found += [Listed(one.name, one.group, one.url, "invited") for one in invited]
     return sorted(found, key=lambda one: (one.group, one.name))
@@ -254,8 +272,11 @@ async def signer(authority: Authority, record: ContactRecord) -> Listed | None:
     did not sign it so, nothing is said. Raises Malformed or Refused.
     """
     current = await authority.current()
-    async with authority.database.transaction() as connection:
-        rows = (await connection.execute(select(store.proxies).where(store.proxies.c.group == record.group))).all()
+
+    async def look(connection: AsyncConnection) -> Sequence[Row[Any]]:
+        return (await connection.execute(select(store.proxies).where(store.proxies.c.group == record.group))).all()
+
+    rows = await authority.database.run(look)
 
     def work() -> int | None:
         curve, signers = authority.curve, current.keys.signers

@@ -7,9 +7,9 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import select
 
+from backend_stub import database as db
 from backend_stub import keys, store
 from backend_stub.clock import today
 from protocol import credential, declaration, messages, parameters
@@ -61,8 +61,7 @@ async def invite(authority: Authority, count: int) -> list[str]:
     fresh = [declaration.new_code(authority.random) for _ in range(count)]
     expires_at = int(authority.clock.now()) + authority.told.invitation_days * 86400
     rows = [{"hash": hash_of(declaration.normal_code(one)), "expires_at": expires_at} for one in fresh]
-    async with authority.database.transaction() as connection:
-        await connection.execute(insert(store.invitations), rows)
+    await authority.database.run(lambda connection: connection.execute(db.new(store.invitations, connection), rows))
     return fresh
 
 
@@ -74,11 +73,13 @@ async def join(authority: Authority, body: bytes) -> bytes:
     asked = messages.decode(messages.UserJoin, body)
     invitation = hash_of(declaration.normal_code(asked.invitation))
     request = hashlib.sha256(body).digest()
-    async with authority.database.transaction() as connection:
-        earlier = await _member(connection, invitation)
-        expires_at = await connection.scalar(
-            select(store.invitations.c.expires_at).where(store.invitations.c.hash == invitation)
-        )
+
+    async def look(connection: AsyncConnection) -> tuple[Row[Any, Any] | None, int | None]:
+        invitations = store.invitations.c
+        expires_at = await connection.scalar(select(invitations.expires_at).where(invitations.hash == invitation))
+        return await _member(connection, invitation), expires_at
+
+    earlier, expires_at = await authority.database.run(look)
     if earlier is not None:
         return _again(earlier, request)
     now = authority.clock.now()
@@ -87,25 +88,22 @@ async def join(authority: Authority, body: bytes) -> bytes:
     if expires_at < now:
         raise CodeRefused("this invitation has expired; ask the authority for another")
     authority.nonces.check(asked.join.nonce, now)
-    issued = await _issued(authority, asked)
-    try:
-        async with authority.database.transaction() as connection:
-            await connection.execute(
-                insert(store.members).values(
-                    invitation=invitation,
-                    nonce=asked.join.nonce,
-                    public=asked.join.public,
-                    request=request,
-                    issued=issued,
-                )
-            )
-    except IntegrityError:
-        async with authority.database.transaction() as connection:
-            earlier = await _member(connection, invitation)
-        if earlier is not None:
-            return _again(earlier, request)
-        raise Refused("this nonce or public key was used before; join anew, with a new secret key") from None
-    return issued
+    row = {
+        "invitation": invitation,
+        "nonce": asked.join.nonce,
+        "public": asked.join.public,
+        "request": request,
+        "issued": await _issued(authority, asked),
+    }
+
+    async def enter(connection: AsyncConnection) -> Row[Any, Any] | None:
+        await connection.execute(db.new(store.members, connection).values(row))
+        return await _member(connection, invitation)
+
+    entered = await authority.database.run(enter)
+    if entered is None:
+        raise Refused("this nonce or public key was used before; join anew, with a new secret key")
+    return _again(entered, request)
 
 
 async def _issued(authority: Authority, asked: UserJoin) -> bytes:

@@ -7,8 +7,9 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, select, update
 
+from backend_stub import database as db
 from backend_stub import store
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority import Authority
-    from backend_stub.store import Database
+    from backend_stub.database import Database
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ class Progress:
         """So many more are checked."""
         self._checked += contacts
         this = store.checks.c.number == self._number
-        async with self._database.transaction() as connection:
-            await connection.execute(update(store.checks).where(this).values(checked=self._checked))
+        further = update(store.checks).where(this).values(checked=self._checked)
+        await self._database.run(lambda connection: connection.execute(further))
         if time.monotonic() - self._said > LOG_EVERY:
             self._said = time.monotonic()
             log.info("a report is under way: %d of %d contacts are checked", self._checked, self._contacts)
@@ -56,15 +57,14 @@ async def shown(authority: Authority, contacts: int) -> AsyncIterator[Progress]:
     """Show the operator that a report of so many contacts is being checked."""
     number = int.from_bytes(authority.random(6), "big")
     row = {"number": number, "contacts": contacts, "checked": 0, "began_at": int(authority.clock.now())}
-    async with authority.database.transaction() as connection:
-        await connection.execute(insert(store.checks), row)
+    await authority.database.run(lambda connection: connection.execute(db.new(store.checks, connection), row))
     progress = Progress(authority.database, number, contacts)
     try:
         yield progress
     finally:
         progress.end()
-        async with authority.database.transaction() as connection:
-            await connection.execute(delete(store.checks).where(store.checks.c.number == number))
+        over = delete(store.checks).where(store.checks.c.number == number)
+        await authority.database.run(lambda connection: connection.execute(over))
 
 
 async def under_way(connection: AsyncConnection, now: float) -> dict[str, int]:

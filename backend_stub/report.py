@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import func, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from backend_stub import chains, groups, progress, store, verifying
+from backend_stub import database as db
 from backend_stub.clock import today
 from backend_stub.join import hash_of
 from backend_stub.verifying import Grounds
@@ -79,8 +79,7 @@ async def make_code(authority: Authority, onset: int, valid_seconds: int) -> str
     code = declaration.new_code(authority.random)
     expires_at = int(authority.clock.now()) + valid_seconds
     row = {"hash": hash_of(declaration.normal_code(code)), "onset": onset, "expires_at": expires_at}
-    async with authority.database.transaction() as connection:
-        await connection.execute(insert(store.codes).values(row))
+    await authority.database.run(lambda connection: connection.execute(db.new(store.codes, connection).values(row)))
     return code
 
 
@@ -88,9 +87,9 @@ async def declare(authority: Authority, sealed: SealedReport) -> bytes:
     """The sealed answer to a sealed report. Raises NotMine or Malformed where it cannot be opened."""
     loop = asyncio.get_running_loop()
     due = loop.time() + len(sealed.sealed) * PACE
-    async with authority.database.transaction() as connection:
-        if not await chains.knows(connection, sealed.parameters, authority.clock.now()):
-            raise NotMine("this report was made by parameters that are not in use; sync, then declare again")
+    now = authority.clock.now()
+    if not await authority.database.run(lambda connection: chains.knows(connection, sealed.parameters, now)):
+        raise NotMine("this report was made by parameters that are not in use; sync, then declare again")
     opened = await asyncio.to_thread(_open, authority, sealed)
     # A report that comes again while it is checked waits for the answer: no code has more checked than its attempts.
     lock = authority.under_way.setdefault(opened.digest, asyncio.Lock())
@@ -112,7 +111,7 @@ def _open(authority: Authority, sealed: SealedReport) -> Opened:
 
 
 async def _answer(authority: Authority, opened: Opened) -> bytes:
-    claimed = await _claim(authority, opened)
+    claimed = await authority.database.run(lambda connection: _claim(connection, opened))
     if isinstance(claimed, bytes):
         return claimed
     try:
@@ -124,31 +123,26 @@ async def _answer(authority: Authority, opened: Opened) -> bytes:
                 with suppress(RemovedMeanwhile):
                     return await _accept(authority, opened, current, grounds, claimed.onset)
     except Objection as objection:
-        async with authority.database.transaction() as connection:
-            return await _write_answer(connection, opened, objection.receipt)
+        receipt = objection.receipt
+        return await authority.database.run(lambda connection: _write_answer(connection, opened, receipt))
 
 
-async def _claim(authority: Authority, opened: Opened) -> bytes | Row[Any]:
+async def _claim(connection: AsyncConnection, opened: Opened) -> bytes | Row[Any]:
     """The code, with an attempt counted; or the answer, where there is one already or none of the checks is due."""
     codes, reports = store.codes, store.reports
-    async with authority.database.transaction() as connection:
-        code = (await connection.execute(select(codes).where(codes.c.hash == opened.code))).one_or_none()
-        if code is None:
-            unknown = Objection("code-unknown", "there is no such code; check it and type it again")
-            return opened.seal(unknown.receipt)
-        known = (
-            await connection.execute(select(reports.c.answer).where(reports.c.digest == opened.digest))
-        ).one_or_none()
-        if known is None:
-            count = select(func.count()).select_from(reports).where(reports.c.code == opened.code)
-            if (await connection.scalar(count) or 0) >= ATTEMPTS:
-                often = Objection("code-attempts", f"this code was tried too often; {AGAIN}")
-                return opened.seal(often.receipt)
-            await connection.execute(insert(reports).values(digest=opened.digest, code=opened.code))
-        elif known.answer is not None:
-            earlier: bytes = known.answer
-            return earlier
-        return code
+    code = (await connection.execute(select(codes).where(codes.c.hash == opened.code))).one_or_none()
+    if code is None:
+        return opened.seal(Objection("code-unknown", "there is no such code; check it and type it again").receipt)
+    known = (await connection.execute(select(reports.c.answer).where(reports.c.digest == opened.digest))).one_or_none()
+    if known is None:
+        count = select(func.count()).select_from(reports).where(reports.c.code == opened.code)
+        if (await connection.scalar(count) or 0) >= ATTEMPTS:
+            return opened.seal(Objection("code-attempts", f"this code was tried too often; {AGAIN}").receipt)
+        await connection.execute(insert(reports).values(digest=opened.digest, code=opened.code))
+    elif known.answer is not None:
+        earlier: bytes = known.answer
+        return earlier
+    return code
 
 
 def _check_code(code: Row[Any], now: float) -> None:
@@ -161,9 +155,8 @@ def _check_code(code: Row[Any], now: float) -> None:
 async def _check(authority: Authority, opened: Opened, current: Current, progress: Progress) -> Grounds:
     """Everything but the code; returns by what. Raises Objection."""
     contacts = opened.body.contacts
-    async with authority.database.transaction() as connection:
-        earlier = await _reported(connection, contacts)
-        removed = await groups.removed_openings(connection)
+    earlier = await authority.database.run(lambda connection: _reported(connection, contacts))
+    removed = await authority.database.run(groups.removed_openings)
     limits, day = current.trusted.parameters.limits, today(authority.clock)
     rules = Rules(current.keys.signers, {}, day - limits.retention_days, day, limits.contacts)
     try:
@@ -224,39 +217,43 @@ async def _accept(authority: Authority, opened: Opened, current: Current, ground
         reference=base64.b32encode(authority.random(REFERENCE_BYTES)).decode(),
         days=tuple(sorted({row["day"] for row in waiting})),
     )
-    codes, reported = store.codes, store.reported
-    try:
-        async with authority.database.transaction() as connection:
-            if await groups.removed_openings(connection) != grounds.removed:
-                raise RemovedMeanwhile
-            unspent = update(codes).where(codes.c.hash == opened.code, codes.c.spent_by.is_(None))
-            spent = await connection.execute(unspent.values(spent_by=opened.digest))
-            if spent.rowcount:
-                rows = [{"nullifier": one.record.nullifier, "day": one.record.day} for one in contacts]
-                await connection.execute(insert(reported), rows)
-                await _queue(connection, waiting)
-            else:
-                receipt = Objection("code-spent", f"this code was used already; {AGAIN}").receipt
-            answer = await _write_answer(connection, opened, receipt)
-    except IntegrityError:  # another report with one of these nullifiers was accepted since they were checked
-        async with authority.database.transaction() as connection:
-            earlier = await _reported(connection, contacts)
-        found = [Reason.REPORTED if one.record.nullifier in earlier else Reason.FINE for one in contacts]
-        raise _bad_contacts(found) from None
-    if spent.rowcount:
+
+    async def work(connection: AsyncConnection) -> tuple[bool, bytes]:
+        if await groups.removed_openings(connection) != grounds.removed:
+            raise RemovedMeanwhile
+        spent = await _spend(connection, opened)
+        if not spent:
+            again = Objection("code-spent", f"this code was used already; {AGAIN}")
+            return False, await _write_answer(connection, opened, again.receipt)
+        await _mark(connection, contacts)
+        # Whoever gave E away can have the same token declared by somebody else: one of them is enough.
+        if waiting:
+            await connection.execute(db.new(store.tokens, connection), sorted(waiting, key=lambda row: row["token"]))
+        return True, await _write_answer(connection, opened, receipt)
+
+    accepted, answer = await authority.database.run(work)
+    if accepted:
         log.info("report %s was accepted", receipt.reference)
     return answer
 
 
-async def _queue(connection: AsyncConnection, waiting: list[dict[str, Any]]) -> None:
-    tokens = store.tokens
-    # Whoever gave E away can have the same token declared by somebody else: one of them is enough.
-    wanted = {row["token"]: row for row in waiting}
-    there = await connection.scalars(select(tokens.c.token).where(tokens.c.token.in_(wanted)))
-    for token in there.all():
-        del wanted[token]
-    if wanted:
-        await connection.execute(insert(tokens), list(wanted.values()))
+async def _spend(connection: AsyncConnection, opened: Opened) -> bool:
+    codes = store.codes
+    unspent = update(codes).where(codes.c.hash == opened.code, codes.c.spent_by.is_(None))
+    return (await connection.execute(unspent.values(spent_by=opened.digest))).rowcount > 0
+
+
+async def _mark(connection: AsyncConnection, contacts: Sequence[DeclaredContact]) -> None:
+    """Note that these contacts were declared. Raises Objection where another report did since they were checked."""
+    reported = store.reported
+    # In one order, so that no two reports wait for each other.
+    declared = sorted((one.record.nullifier, one.record.day) for one in contacts)
+    rows = [{"nullifier": nullifier, "day": day} for nullifier, day in declared]
+    entered = db.new(reported, connection).returning(reported.c.nullifier)
+    marked = set((await connection.scalars(entered, rows)).all())
+    found = [Reason.FINE if one.record.nullifier in marked else Reason.REPORTED for one in contacts]
+    if any(found):
+        raise _bad_contacts(found)
 
 
 async def _write_answer(connection: AsyncConnection, opened: Opened, receipt: Receipt) -> bytes:

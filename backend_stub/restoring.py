@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, insert, select, update
 
 from backend_stub import authority, backup, calling, catching_up, chains, founding, keys, sealing, settings, store
+from backend_stub import database as db
 from backend_stub.catching_up import CatchingUp, Known
 from protocol import chain, messages
 from protocol.errors import KeyChanged, Malformed, Misuse
@@ -155,9 +156,10 @@ def _trusting(roots: Sequence[bytes]) -> ssl.SSLContext:
 
 def _table(entry: Entry) -> Any:
     known = backup.database_of(entry.part)
-    if known is None or entry.name not in known[1].tables:
+    tables = {} if known is None else known[1].tables.tables
+    if entry.name not in tables:
         raise Misuse(f"this backup has a table {entry.name} of {entry.part}; restore it with a newer program")
-    return known[1].tables[entry.name]
+    return tables[entry.name]
 
 
 class _Filling:
@@ -199,9 +201,14 @@ class _Filling:
             self._done.sealed |= sealing.has_lock(self._folder / part)
 
     async def _begin(self, stack: AsyncExitStack, part: str) -> AsyncConnection:
-        name, tables = backup.DATABASES[part]
-        database = await stack.enter_async_context(store.opened(self._folder / part / name, tables))
-        return await stack.enter_async_context(database.transaction())
+        name, kept = backup.DATABASES[part]
+        url = settings.database_url(self._folder / part)
+        database = await stack.enter_async_context(db.opened(self._folder / part / name, kept, url))
+        connection = await stack.enter_async_context(database.transaction())
+        for table in kept.tables.sorted_tables:
+            if (await connection.execute(select(table).limit(1))).first() is not None:
+                raise Misuse(f"the PostgreSQL of the {part} has a backend in it; empty its schema {kept.name} first")
+        return connection
 
     async def _insert(self, connection: AsyncConnection, entry: Entry) -> None:
         rows = entry.rows()

@@ -8,21 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import defaultdict
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web as http
-from sqlalchemy import bindparam, delete, insert, select, update
 
-from backend_stub import keys, settings, store, web
+from backend_stub import database as db
+from backend_stub import keys, matching, settings, store, web
 from backend_stub.calling import session
 from backend_stub.certificates import Identity
 from backend_stub.checking import check_submissions
 from backend_stub.clock import today
 from backend_stub.following import Follower
 from backend_stub.listening import listening
+from backend_stub.matching import Entry
 from protocol import contact, messages
 from protocol.encounter import day_of
 from protocol.errors import Refused, SpotError
@@ -32,11 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from backend_stub.clock import Clock
+    from backend_stub.database import Database
     from backend_stub.following import Known
-    from backend_stub.store import Database
     from protocol.contact import ServerSecret
     from protocol.curve import Curve
     from protocol.randomness import Random
@@ -47,48 +44,6 @@ DATABASE = "server.db"
 BODY_LIMIT = 1 << 20
 CLEAN_EVERY = 600.0  # s
 REFUSAL_LENGTH = 300  # characters
-
-
-@dataclass(slots=True)
-class Side:
-    """One nullifier that stands for a CCM: its day, and the day it is signed for once there is another side."""
-
-    day: int
-    signed_day: int | None = None
-
-
-@dataclass(slots=True)
-class Matches:
-    """The sides known of one CCM, and what changed about them since they were read."""
-
-    sides: dict[bytes, Side] = field(default_factory=dict)
-    fresh: set[bytes] = field(default_factory=set)
-    fixed: set[bytes] = field(default_factory=set)
-
-    def enter(self, nullifier: bytes, day: int, first_day: int, last_day: int) -> None:
-        """Record a side. Raises Refused for a second day, or a first-seen nullifier outside first_day..last_day."""
-        known = self.sides.get(nullifier)
-        if known is not None:
-            if known.day != day:
-                raise Refused("this contact was submitted for another day before; keep to that day")
-            return
-        if not first_day <= day <= last_day:
-            raise Refused("this contact's day is too long ago or in the future; check the device's clock")
-        self.sides[nullifier] = Side(day)
-        self.fresh.add(nullifier)
-        self._fix()
-
-    def _fix(self) -> None:
-        # Two sides get the smaller of their days. It is fixed for each side and not for the CCM, so that a third
-        # nullifier, of somebody who saw the CCM, cannot move the day away from the true other side.
-        for nullifier, side in self.sides.items():
-            if side.signed_day is None:
-                near = [
-                    one.day for name, one in self.sides.items() if name != nullifier and abs(one.day - side.day) <= 1
-                ]
-                if near:
-                    side.signed_day = min(side.day, *near)
-                    self.fixed.add(nullifier)
 
 
 class Server:
@@ -114,30 +69,21 @@ class Server:
         """Verify, record, and sign where there are two sides."""
         known = self._follower.known()
         refusals = await asyncio.to_thread(check_submissions, self._curve, self._random, known, submissions)
-        good = [index for index in range(len(submissions)) if index not in refusals]
-        signed_days = await self._record(known, submissions, good, refusals)
+        signed_days = await self._record(known, submissions, refusals)
         return await asyncio.to_thread(self._sign, submissions, signed_days, refusals)
 
     async def _record(
-        self, known: Known, submissions: Sequence[Submission], good: Sequence[int], refusals: dict[int, SpotError]
+        self, known: Known, submissions: Sequence[Submission], refusals: dict[int, SpotError]
     ) -> dict[int, int | None]:
+        """The day to sign of each that is not refused, None while pending."""
         limits = known.parameters.limits
+        good = [index for index in range(len(submissions)) if index not in refusals]
+        entries = [Entry(one.ccm, contact.nullifier_of(one), one.day) for one in (submissions[index] for index in good)]
         first_day = today(self._clock) - limits.first_seen_days
         last_day = day_of(self._clock.now() + limits.clock_tolerance)
-        async with self._database.transaction() as connection:
-            matches = await _read(connection, {submissions[index].ccm for index in good})
-            for index in good:
-                one = submissions[index]
-                try:
-                    matches[one.ccm].enter(contact.nullifier_of(one), one.day, first_day, last_day)
-                except Refused as error:
-                    refusals[index] = error
-            await _write(connection, matches)
-        return {
-            index: matches[submissions[index].ccm].sides[contact.nullifier_of(submissions[index])].signed_day
-            for index in good
-            if index not in refusals
-        }
+        results = await matching.match(self._database, entries, first_day, last_day) if entries else []
+        refusals |= {index: one for index, one in zip(good, results, strict=True) if isinstance(one, Refused)}
+        return {index: one for index, one in zip(good, results, strict=True) if not isinstance(one, Refused)}
 
     def _sign(
         self, submissions: Sequence[Submission], signed_days: dict[int, int | None], refusals: dict[int, SpotError]
@@ -157,8 +103,7 @@ class Server:
     async def clean(self) -> None:
         """Forget what is older than the retention."""
         oldest = today(self._clock) - self._follower.known().parameters.limits.retention_days
-        async with self._database.transaction() as connection:
-            await connection.execute(delete(store.submissions).where(store.submissions.c.day < oldest))
+        await self._database.forget(store.submissions, store.submissions.c.day < oldest)
 
     async def clean_for_ever(self) -> None:
         """Clean now and then."""
@@ -168,33 +113,6 @@ class Server:
                 await self.clean()
             except SpotError as error:
                 log.warning("old submissions are not forgotten yet: %s", error.text)
-
-
-async def _read(connection: AsyncConnection, ccms: set[bytes]) -> dict[bytes, Matches]:
-    table = store.submissions
-    matches: dict[bytes, Matches] = defaultdict(Matches)
-    for row in await connection.execute(select(table).where(table.c.ccm.in_(ccms))):
-        matches[row.ccm].sides[row.nullifier] = Side(row.day, row.signed_day)
-    return matches
-
-
-async def _write(connection: AsyncConnection, matches: dict[bytes, Matches]) -> None:
-    table = store.submissions
-    fresh = [
-        {"ccm": ccm, "nullifier": name, "day": match.sides[name].day, "signed_day": match.sides[name].signed_day}
-        for ccm, match in matches.items()
-        for name in match.fresh
-    ]
-    fixed = [
-        {"of_ccm": ccm, "of_nullifier": name, "signed_day": match.sides[name].signed_day}
-        for ccm, match in matches.items()
-        for name in match.fixed - match.fresh
-    ]
-    if fresh:
-        await connection.execute(insert(table), fresh)
-    if fixed:
-        this = (table.c.ccm == bindparam("of_ccm"), table.c.nullifier == bindparam("of_nullifier"))
-        await connection.execute(update(table).where(*this), fixed)
 
 
 @asynccontextmanager
@@ -207,7 +125,8 @@ async def serving(
     curve = told.open_curve()
     secret = keys.read_server(folder)
     identity = Identity(folder, told)
-    async with store.opened(folder / DATABASE, store.server) as database, session(identity.calling) as asking:
+    opened = db.opened(folder / DATABASE, store.SERVER, told.database)
+    async with opened as database, session(identity.calling) as asking:
         follower = Follower(told, asking, curve, clock)
         server = Server(secret, database, follower, curve, clock, secrets.token_bytes)
         app = web.application([http.post(messages.PARTIAL_PATH, server.partial)], told)

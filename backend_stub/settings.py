@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -40,6 +42,8 @@ Days = Annotated[int, Meta(ge=1, le=3660)]
 Urls = Annotated[tuple[Url, ...], Meta(min_length=1, max_length=64)]
 Many = Annotated[int, Meta(ge=1, le=10**6)]
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+DatabaseUrl = Annotated[str, Meta(pattern="^(postgres(ql)?://.*)?$")]
+"""Of a PostgreSQL, as libpq takes it; empty: SQLite in the part's folder."""
 
 S = TypeVar("S", bound="Settings")
 
@@ -88,7 +92,8 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
     parameters_days: how long parameters are valid; issuer_days: the period of a user issuer key; issuer_overlap: for
     so many of its last days the next key is in use already; invitation_days: how long an invitation is valid; workers:
     how many processes check declared lists; none: threads do it, and long lists slow the other answers down; static:
-    where both chains are written as files, for any web server to serve, seen from the part's folder.
+    where both chains are written as files, for any web server to serve, seen from the part's folder;
+    database: a PostgreSQL instead of SQLite in its folder.
     """
 
     name: str
@@ -100,6 +105,7 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
     invitation_days: Days = 30
     workers: Annotated[int, Meta(ge=0, le=64)] = 2
     static: str = "static"
+    database: DatabaseUrl = ""
 
 
 class FollowerSettings(Settings, frozen=True, kw_only=True):
@@ -115,7 +121,9 @@ class FollowerSettings(Settings, frozen=True, kw_only=True):
 
 
 class ServerSettings(FollowerSettings, frozen=True, kw_only=True):
-    """The server's."""
+    """The server's. database: a PostgreSQL instead of SQLite in its folder."""
+
+    database: DatabaseUrl = ""
 
 
 class ProxySettings(FollowerSettings, frozen=True, kw_only=True):
@@ -158,6 +166,12 @@ def read_part(folder: Path) -> Settings:
     return read(kinds.get(folder.name, ProxySettings), folder)
 
 
+def database_url(folder: Path) -> str:
+    """The PostgreSQL of the part in this folder; empty where it has SQLite or keeps nothing. Raises Misuse."""
+    told = read_part(folder)
+    return told.database if isinstance(told, (AuthoritySettings, ServerSettings)) else ""
+
+
 def write(folder: Path, settings: Settings) -> None:
     """Write a part's settings; JSON's numbers and strings are TOML's. Raises Misuse where they make no sense."""
     values = msgspec.to_builtins(settings)
@@ -166,7 +180,21 @@ def write(folder: Path, settings: Settings) -> None:
     except msgspec.ValidationError as error:
         raise Misuse(f"these settings make no sense: {error}") from None
     lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
-    (folder / FILE).write_text("".join(lines), encoding="utf-8")
+    with open(folder / FILE, "w", encoding="utf-8", opener=_private) as file:
+        file.writelines(lines)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def password_in(url: str) -> bool:
+    """Whether a database's URL holds a password."""
+    try:
+        parsed = urlsplit(url)
+        return bool(parsed.password) or "password" in parse_qs(parsed.query)
+    except ValueError:
+        return True  # to be on the safe side
 
 
 def parts(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from backend_stub import authority, chains, progress, running, sealing, server, settings, store
+from backend_stub import database as db
 from protocol import chain, hashing
 
 if TYPE_CHECKING:
@@ -45,37 +46,47 @@ async def answers(host: str, port: int) -> bool:
 
 
 async def _authority(folder: Path) -> dict[str, Any]:
-    async with authority.opened(folder) as opened, opened.database.transaction() as connection:
-        newest = await chains.newest(connection)
-        genesis = await chains.link(connection, chains.PARAMETERS, 0)
-        proxies = store.proxies.c
-        return {
-            "name": newest.parameters.authority,
-            "public_url": opened.told.public_url,
-            "fingerprint": chain.fingerprint(chain.hash_of(hashing.PARAMETERS, genesis)) if genesis else "",
-            "parameters": newest.head.number,
-            "valid_until": newest.parameters.valid_until,
-            "publications": (await chains.head(connection, chains.PUBLICATIONS)).number + 1,
-            "invitations": await _count(connection, store.invitations),
-            "joined": await _count(connection, store.members),
-            "codes": await _count(connection, store.codes),
-            "codes_spent": await _count(connection, store.codes, store.codes.c.spent_by.is_not(None)),
-            **await progress.under_way(connection, opened.clock.now()),
-            "tokens_waiting": await _count(connection, store.tokens),
-            "proxies": await _count(connection, store.proxies, proxies.removed.is_(False)),
-            "proxies_removed": await _count(connection, store.proxies, proxies.removed),
-        }
+    async with authority.opened(folder) as opened:
+        now = opened.clock.now()
+        found = await opened.database.run(lambda connection: _of_authority(connection, now))
+        return found | {"public_url": opened.told.public_url}
+
+
+async def _of_authority(connection: AsyncConnection, now: float) -> dict[str, Any]:
+    newest = await chains.newest(connection)
+    genesis = await chains.link(connection, chains.PARAMETERS, 0)
+    proxies = store.proxies.c
+    return {
+        "name": newest.parameters.authority,
+        "fingerprint": chain.fingerprint(chain.hash_of(hashing.PARAMETERS, genesis)) if genesis else "",
+        "parameters": newest.head.number,
+        "valid_until": newest.parameters.valid_until,
+        "publications": (await chains.head(connection, chains.PUBLICATIONS)).number + 1,
+        "invitations": await _count(connection, store.invitations),
+        "joined": await _count(connection, store.members),
+        "codes": await _count(connection, store.codes),
+        "codes_spent": await _count(connection, store.codes, store.codes.c.spent_by.is_not(None)),
+        **await progress.under_way(connection, now),
+        "tokens_waiting": await _count(connection, store.tokens),
+        "proxies": await _count(connection, store.proxies, proxies.removed.is_(False)),
+        "proxies_removed": await _count(connection, store.proxies, proxies.removed),
+    }
 
 
 async def _server(folder: Path) -> dict[str, Any]:
+    told = settings.read(settings.ServerSettings, folder)
+    async with db.opened(folder / server.DATABASE, store.SERVER, told.database) as database:
+        return await database.run(_of_server)
+
+
+async def _of_server(connection: AsyncConnection) -> dict[str, Any]:
     sides = store.submissions.c
-    async with store.opened(folder / server.DATABASE, store.server) as database, database.transaction() as connection:
-        crowded = select(sides.ccm).group_by(sides.ccm).having(func.count() > 2).subquery()
-        return {
-            "submissions": await _count(connection, store.submissions),
-            "signed": await _count(connection, store.submissions, sides.signed_day.is_not(None)),
-            "contacts_with_a_third_side": await _count(connection, crowded),
-        }
+    crowded = select(sides.ccm).group_by(sides.ccm).having(func.count() > 2).subquery()
+    return {
+        "submissions": await _count(connection, store.submissions),
+        "signed": await _count(connection, store.submissions, sides.signed_day.is_not(None)),
+        "contacts_with_a_third_side": await _count(connection, crowded),
+    }
 
 
 async def _count(connection: AsyncConnection, table: FromClause, *where: ColumnElement[bool]) -> int:

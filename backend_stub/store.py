@@ -1,17 +1,13 @@
-"""What the parts write down: every table, and the one way to a database.
+"""What the parts write down: every table.
 
-Each once-only rule is a unique constraint. Transactions are serialisable: SQLite lets one writer in at a time, other
-databases are asked for it. Tables whose order of arrival would tell something are kept in the order of their keys.
-Codes and invitations are there as SHA-256 only. No table has an address, and only the authority's `members` is
-about persons.
+Each once-only rule is a unique constraint. Tables whose order of arrival would tell something are kept in the order of
+their keys. Codes and invitations are there as SHA-256 only. No table has an address, and only the authority's
+`members` is about persons. Whoever changes a table adds a step to `migrations/`.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 from sqlalchemy import (
     BigInteger,
@@ -24,25 +20,23 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    event,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from protocol.errors import StorageError
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part with a database. In PostgreSQL its tables are in a schema of its name; SQLite is always serialisable."""
 
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    name: str
+    tables: MetaData
+    isolation: str
 
-BUSY_SECONDS = 30
 
-logging.getLogger("aiosqlite").setLevel(logging.INFO)  # what it says in debugging is what is written
-
-authority = MetaData()
-server = MetaData()
+# The authority has few transactions, each with a rule of its own over several tables: they are serialisable, and those
+# that another made impossible are done again. The server has many, over random keys: serialisable, they would be undone
+# all the time for neighbours on a page of an index, so `matching` does without.
+AUTHORITY = Part("authority", authority := MetaData(), "SERIALIZABLE")
+SERVER = Part("server", server := MetaData(), "READ COMMITTED")
 
 # --- authority ---
 
@@ -62,7 +56,7 @@ invitations = Table(
     "invitations",
     authority,
     Column("hash", LargeBinary(32), primary_key=True),
-    Column("expires_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
 )
 
 members = Table(
@@ -104,7 +98,7 @@ codes = Table(
     authority,
     Column("hash", LargeBinary(32), primary_key=True),
     Column("onset", Integer, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
     Column("spent_by", LargeBinary(32), nullable=True),
 )
 """Report codes; `spent_by`: the digest of the report that was accepted."""
@@ -158,81 +152,3 @@ submissions = Table(
     sqlite_with_rowid=False,
 )
 """`signed_day`: what a partial signature says, fixed once another nullifier stands for the CCM."""
-
-
-class Database:
-    """One part's database."""
-
-    def __init__(self, url: str) -> None:
-        sqlite = url.startswith("sqlite")
-        options: dict[str, Any] = (
-            {"connect_args": {"timeout": BUSY_SECONDS}, "pool_size": 1, "max_overflow": 0}
-            if sqlite
-            else {"isolation_level": "SERIALIZABLE"}
-        )
-        self._engine = create_async_engine(url, hide_parameters=True, **options)
-        if sqlite:
-            event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(self._engine.sync_engine, "begin", _begin_immediate)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """One serialisable transaction: committed at the end, undone on an error.
-
-        IntegrityError, which says that a once-only rule would break, passes through; all else becomes StorageError.
-        """
-        try:
-            async with self._engine.begin() as connection:
-                yield connection
-        except IntegrityError:
-            raise
-        except SQLAlchemyError as error:
-            why = error.orig if isinstance(error, DBAPIError) else type(error).__name__
-            raise StorageError(f"the database does not work ({why}); make room or bring back a copy of it") from None
-
-    @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
-        """Everything as it is at one moment, to be read for however long it takes; nobody who writes has to wait."""
-        async with self._engine.connect() as connection:
-            options = (
-                {"reading": True} if connection.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
-            )
-            await connection.execution_options(**options)
-            yield connection
-
-    async def create(self, tables: MetaData) -> None:
-        """Make the tables that are missing."""
-        async with self.transaction() as connection:
-            await connection.run_sync(tables.create_all)
-
-    async def close(self) -> None:
-        """Let go of the database."""
-        await self._engine.dispose()
-
-
-@asynccontextmanager
-async def opened(file: Path, tables: MetaData) -> AsyncIterator[Database]:
-    """The SQLite database in this file, made private where it is not there yet. Raises StorageError."""
-    try:
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise StorageError(f"the database {file} cannot be opened ({error.strerror})") from None
-    database = Database(f"sqlite+aiosqlite:///{file}")
-    try:
-        await database.create(tables)
-        yield database
-    finally:
-        await database.close()
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver must not begin transactions by itself: _begin_immediate does
-    cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_immediate(connection: Any) -> None:
-    # A transaction that began by reading could not become a writer once another had written.
-    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")

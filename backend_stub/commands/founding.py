@@ -12,6 +12,17 @@ from backend_stub.commands.common import AsJson, Folder, assignments, say_json
 from backend_stub.commands.passphrase import PassphraseFile
 from backend_stub.founding import Plan, Policy
 from backend_stub.presets import PRESETS
+from protocol.errors import Misuse
+
+
+def _without_password(context: typer.Context, url: str) -> str:
+    source = context.get_parameter_source("database")
+    if source is not None and source.name == "COMMANDLINE" and settings.password_in(url):
+        raise Misuse(
+            "a password on the command line is seen by everybody on this machine; leave it out and put it into "
+            "PGPASSWORD or ~/.pgpass, or give the whole URL as SPOT_DATABASE"
+        )
+    return url
 
 
 def init(
@@ -41,6 +52,16 @@ def init(
     pool_wait: Annotated[float, typer.Option(help="Seconds that proxies wait for submissions to mix.")] = 1.0,
     curve: Annotated[
         str, typer.Option(help="arkworks (fast) or py_ecc; the best that is installed if not given.")
+    ] = "",
+    database: Annotated[
+        str,
+        typer.Option(
+            envvar="SPOT_DATABASE",
+            metavar="URL",
+            help="A PostgreSQL for authority and server, postgresql://USER@HOST/NAME, instead of SQLite files. Its "
+            "password is in PGPASSWORD, ~/.pgpass, or in the URL where that comes from the environment.",
+            callback=_without_password,
+        ),
     ] = "",
     passphrase: Annotated[
         bool, typer.Option("--passphrase", help="Ask for a passphrase to seal the keys with.")
@@ -74,6 +95,7 @@ def init(
         pool_wait=pool_wait,
         tls=tls,
         system_trust=system_trust,
+        database=database,
     )
     sealed = passphrase or passphrase_file is not None
     made = asyncio.run(

@@ -11,8 +11,13 @@ from backend_stub import chains, founding
 from backend_stub.commands.common import AsJson, Folder, assignments, say_json, with_authority
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from backend_stub.authority import Authority
     from backend_stub.founding import Policy
+    from protocol.parameters import Trusted
 
 
 def show_parameters(folder: Folder) -> None:
@@ -37,9 +42,10 @@ def set_parameters(
     changes = assignments(values)
 
     async def work(opened: Authority) -> int:
-        async with opened.database.transaction() as connection:
-            after = await chains.change(opened, connection, lambda before: founding.with_changes(before, changes))
-        return after.head.number
+        def change(connection: AsyncConnection) -> Awaitable[Trusted]:
+            return chains.change(opened, connection, lambda before: founding.with_changes(before, changes))
+
+        return (await opened.database.run(change)).head.number
 
     number = with_authority(folder, work)
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from backend_stub import authority, settings, store
+from backend_stub import database as db
 from backend_stub.founding import found
 from backend_stub.server import DATABASE
 from backend_stub.settings import ProxySettings
@@ -89,10 +90,10 @@ async def opened(folder: Path, plan: Plan, database: str) -> AsyncIterator[Bed]:
 
 async def recorded(folder: Path) -> dict[tuple[bytes, bytes], int | None]:
     """What the server wrote down: the signed day by (CCM, nullifier); None where it has not signed."""
-    async with (
-        store.opened(folder / "server" / DATABASE, store.server) as database,
-        database.transaction() as connection,
-    ):
-        table = store.submissions.c
-        rows = await connection.execute(select(table.ccm, table.nullifier, table.signed_day))
-        return {(row.ccm, row.nullifier): row.signed_day for row in rows}
+    table = store.submissions.c
+    told = settings.read(settings.ServerSettings, folder / "server")
+    async with db.opened(folder / "server" / DATABASE, store.SERVER, told.database) as database:
+        rows = await database.run(
+            lambda connection: connection.execute(select(table.ccm, table.nullifier, table.signed_day))
+        )
+    return {(row.ccm, row.nullifier): row.signed_day for row in rows}

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backend_stub.server import Matches
+from backend_stub import matching
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pytest
+
+    from backend_stub.matching import Side
 
 
 def signing_the_lone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take out the rule that two different nullifiers must stand for a CCM."""
 
-    def fix(self: Matches) -> None:
-        for nullifier, side in self.sides.items():
-            if side.signed_day is None:
-                side.signed_day = side.day
-                self.fixed.add(nullifier)
+    def fixed_days(sides: Mapping[bytes, Side]) -> dict[bytes, int]:
+        return {name: side.day for name, side in sides.items() if side.signed_day is None}
 
-    monkeypatch.setattr(Matches, "_fix", fix)
+    monkeypatch.setattr(matching, "fixed_days", fixed_days)

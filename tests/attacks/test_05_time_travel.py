@@ -15,7 +15,7 @@ import pytest
 
 from agent.epochs import Epochs
 from agent.store import State
-from backend_stub.server import Matches
+from backend_stub import matching
 from protocol import encounter, messages
 from protocol.encounter import SECONDS_A_DAY, day_of
 from protocol.errors import Refused
@@ -110,10 +110,8 @@ async def test_no_contact_is_moved_to_another_time(tmp_path: Path, shifts: tuple
 
 
 async def test_a_server_that_takes_any_day_would_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Matches.enter
-    monkeypatch.setattr(
-        Matches, "enter", lambda self, nullifier, day, first, last: honest(self, nullifier, day, 0, 10**6)
-    )
+    honest = matching.match
+    monkeypatch.setattr(matching, "match", lambda database, asked, _first, _last: honest(database, asked, 0, 10**6))
     async with world(tmp_path, ("left", "right")) as there:
         assert await submit_as_of(there, (-4, -4)) == [-4, -4]
 

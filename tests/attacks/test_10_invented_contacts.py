@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub.server import Matches
+from backend_stub import matching
 from tests.attacks.lone import signing_the_lone
 from tests.backend_stub.support import Encounter, ManualClock, World, found, world
 from tests.end_to_end import people
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    from backend_stub.database import Database
+    from backend_stub.matching import Entry
+    from protocol.errors import Refused
 
 
 @pytest.fixture
@@ -46,16 +50,18 @@ async def test_a_server_that_signs_for_one_side_would_sign(there: World, monkeyp
 async def test_a_server_that_counts_submissions_would_sign_for_one_user_twice(
     there: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Matches.enter
+    honest, seen = matching.match, set[bytes]()
 
-    def enter(self: Matches, nullifier: bytes, day: int, first_day: int, last_day: int) -> None:
-        known = self.sides.get(nullifier)
-        honest(self, nullifier, day, first_day, last_day)
-        if known is not None and known.signed_day is None:
-            known.signed_day = known.day
-            self.fixed.add(nullifier)
+    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[int | Refused | None]:
+        results = await honest(database, asked, first, last)
+        counted = [
+            one.day if result is None and one.ccm in seen else result
+            for one, result in zip(asked, results, strict=True)
+        ]
+        seen.update(one.ccm for one in asked)
+        return counted
 
-    monkeypatch.setattr(Matches, "enter", enter)
+    monkeypatch.setattr(matching, "match", match)
     assert await invent_alone(there)
 
 

@@ -64,9 +64,12 @@ async def pool(there: World, users: Sequence[User], openings: Iterable[G2] = ())
         await there.send_submission(one)
     known = await there.keys()
     issuer = known.issuer(1)
-    async with there.office() as office, office.database.transaction() as connection:
-        members = [CURVE.decode_g1(data, "T") for data in await connection.scalars(select(store.members.c.public))]
-        proxies = [CURVE.decode_g2(data, "T~") for data in await connection.scalars(select(store.proxies.c.opening))]
+    async with there.office() as office:
+        run = office.database.run
+        kept = await run(lambda connection: connection.scalars(select(store.members.c.public)))
+        members = [CURVE.decode_g1(data, "T") for data in kept]
+        kept = await run(lambda connection: connection.scalars(select(store.proxies.c.opening)))
+        proxies = [CURVE.decode_g2(data, "T~") for data in kept]
     assert len(members) == len(users)
     second = [CURVE.g2, issuer.x, issuer.y, *known.signers.servers.values(), *proxies, *openings]
     return Pool(submissions, members, second)

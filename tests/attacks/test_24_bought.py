@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub.server import Matches
+from backend_stub import matching
 from protocol.encounter import token_of
 from protocol.errors import Refused
 from tests.backend_stub.support import Encounter, ManualClock, World, found, world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
+
+    from backend_stub.matching import Side
 
 DAYS_LATER = 5
 
@@ -72,10 +74,8 @@ async def test_within_the_last_days_it_can_be_bought(there: World) -> None:
 
 
 async def test_a_server_that_takes_any_day_would_sell(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = Matches.enter
-    monkeypatch.setattr(
-        Matches, "enter", lambda self, nullifier, day, first, last: honest(self, nullifier, day, 0, 10**6)
-    )
+    honest = matching.match
+    monkeypatch.setattr(matching, "match", lambda database, asked, _first, _last: honest(database, asked, 0, 10**6))
     assert await buy_an_encounter(there, DAYS_LATER)
 
 
@@ -93,11 +93,8 @@ async def test_its_day_cannot_be_laundered(there: World) -> None:
 
 
 async def test_without_the_days_being_near_it_could(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fix(self: Matches) -> None:
-        if len(self.sides) > 1:
-            for nullifier, side in self.sides.items():
-                side.signed_day = side.day
-                self.fixed.add(nullifier)
+    def fixed_days(sides: Mapping[bytes, Side]) -> dict[bytes, int]:
+        return {name: side.day for name, side in sides.items()} if len(sides) > 1 else {}
 
-    monkeypatch.setattr(Matches, "_fix", fix)
+    monkeypatch.setattr(matching, "fixed_days", fixed_days)
     assert await launder(there)

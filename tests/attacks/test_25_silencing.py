@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub import report
-from backend_stub.server import Matches
+from backend_stub import matching, report
 from protocol.encounter import token_of
 from protocol.errors import Refused
 from tests.backend_stub.support import Encounter, ManualClock, World, found, world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    from backend_stub.database import Database
+    from backend_stub.matching import Entry
 
 
 @pytest.fixture
@@ -85,12 +87,17 @@ async def test_a_third_does_not_shut_the_true_sides_out(there: World, before: bo
 async def test_a_server_that_takes_two_only_would_shut_one_out(
     there: World, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
-    honest = Matches.enter
+    honest = matching.match
+    taken: dict[bytes, list[bytes]] = {}
 
-    def enter(self: Matches, nullifier: bytes, day: int, first_day: int, last_day: int) -> None:
-        if nullifier not in self.sides and len(self.sides) >= 2:
-            raise Refused("this contact has its two sides already")
-        honest(self, nullifier, day, first_day, last_day)
+    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[int | Refused | None]:
+        results = await honest(database, asked, first, last)
+        for index, one in enumerate(asked):
+            sides = taken.setdefault(one.ccm, [])
+            sides.append(one.nullifier)
+            if one.nullifier not in list(dict.fromkeys(sides))[:2]:
+                results[index] = Refused("this contact has its two sides already")
+        return results
 
-    monkeypatch.setattr(Matches, "enter", enter)
+    monkeypatch.setattr(matching, "match", match)
     assert not await squat(there, before=before)

@@ -100,8 +100,8 @@ async def test_the_chains_go_on_where_the_world_saw_them(there: World, made: Pat
     assert (await there.declare(left, await there.code(), [(met, record)])).accepted
     await back_up(there, made)  # its tokens wait, to be published after it
     await there.publish()
-    async with there.office() as office, office.database.transaction() as connection:
-        await chains.change(office, connection, lambda now: now)
+    async with there.office() as office:
+        await office.database.run(lambda connection: chains.change(office, connection, lambda now: now))
     await there.follow(1)
     seen_parameters = await there.trusted(there.proxies[0])
     seen = await there.publications(there.proxies[0])  # as agents do, so that the proxy keeps them

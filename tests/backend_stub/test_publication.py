@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import func, select
@@ -29,8 +29,14 @@ async def declared(there: World, count: int = 1) -> list[Encounter]:
 
 
 async def waiting(office: Authority) -> int:
-    async with office.database.transaction() as connection:
-        return await connection.scalar(select(func.count()).select_from(store.tokens)) or 0
+    count = select(func.count()).select_from(store.tokens)
+    return await office.database.run(lambda connection: connection.scalar(count)) or 0
+
+
+async def change(office: Authority, changes: dict[str, Any]) -> None:
+    await office.database.run(
+        lambda connection: chains.change(office, connection, lambda now: founding.with_changes(now, changes))
+    )
 
 
 async def test_publications_are_chained_and_each_token_stands_in_one(there: World) -> None:
@@ -89,8 +95,8 @@ async def test_a_failure_in_between_neither_loses_nor_doubles(there: World, monk
 
 async def test_changed_parameters_are_followed(there: World, clock: ManualClock) -> None:
     before = await there.trusted()
-    async with there.office() as office, office.database.transaction() as connection:
-        await chains.change(office, connection, lambda now: founding.with_changes(now, {"limits.first_seen_days": 1}))
+    async with there.office() as office:
+        await change(office, {"limits.first_seen_days": 1})
     after = await there.trusted(there.proxies[0])
     assert after.head.number == 1
     assert after.parameters.previous == before.head.hash
@@ -110,8 +116,7 @@ async def test_parameters_without_sense_are_not_appended(there: World) -> None:
     async with there.office() as office:
         changes = {"risk.bands": [{"below": 9, "weight": 1}, {"below": 8, "weight": 1}]}
         with pytest.raises(Malformed):
-            async with office.database.transaction() as connection:
-                await chains.change(office, connection, lambda now: founding.with_changes(now, changes))
+            await change(office, changes)
     assert (await there.trusted()).head.number == 0
 
 
@@ -171,8 +176,8 @@ async def test_two_who_renew_at_once_make_one_key(there: World, clock: ManualClo
 
 
 async def test_the_genesis_is_what_its_fingerprint_says(there: World) -> None:
-    async with there.office() as office, office.database.transaction() as connection:
-        genesis = await chains.link(connection, chains.PARAMETERS, 0)
+    async with there.office() as office:
+        genesis = await office.database.run(lambda connection: chains.link(connection, chains.PARAMETERS, 0))
     assert genesis is not None
     head = parameters.begin(genesis).head
     assert head == (await there.trusted()).head

@@ -6,19 +6,23 @@ import asyncio
 import logging
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import insert
-from sqlalchemy.exc import IntegrityError
 
 from backend_stub import authority, keys, settings, store
+from backend_stub import database as db
 from protocol.errors import Misuse, StorageError
 from tests.backend_stub import support
 from tests.backend_stub.support import CURVE, Encounter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from tests.backend_stub.support import ManualClock, World
 
@@ -39,7 +43,7 @@ COLUMNS = {
 
 def test_every_column_is_known() -> None:
     """A new column is a new thing that is known about people: think, then name it here."""
-    tables = {**store.authority.tables, **store.server.tables}
+    tables = {**store.AUTHORITY.tables.tables, **store.SERVER.tables.tables}
     assert {name: " ".join(table.columns.keys()) for name, table in tables.items()} == COLUMNS
 
 
@@ -134,19 +138,23 @@ async def test_a_missing_database_of_the_authority_is_not_made_anew(tmp_path: Pa
 async def test_a_damaged_database_is_said_plainly(tmp_path: Path) -> None:
     (tmp_path / "server.db").write_bytes(b"no database" * 1000)
     with pytest.raises(StorageError, match="does not work"):
-        async with store.opened(tmp_path / "server.db", store.server):
+        async with db.opened(tmp_path / "server.db", store.SERVER):
             pass
 
 
 async def test_a_transaction_is_undone_on_an_error(tmp_path: Path) -> None:
-    async with store.opened(tmp_path / "server.db", store.server) as database:
+    async def twice(connection: AsyncConnection) -> None:
         row = {"ccm": Encounter().ccm, "nullifier": bytes(48), "day": 1}
-        with pytest.raises(IntegrityError):  # noqa: PT012 - the second of two statements fails
-            async with database.transaction() as connection:
-                await connection.execute(insert(store.submissions).values(row))
-                await connection.execute(insert(store.submissions).values(row))
-        async with database.transaction() as connection:
-            assert not (await connection.execute(store.submissions.select())).all()
+        await connection.execute(insert(store.submissions).values(row))
+        await connection.execute(insert(store.submissions).values(row))
+
+    async def rows(connection: AsyncConnection) -> Sequence[Row[Any]]:
+        return (await connection.execute(store.submissions.select())).all()
+
+    async with db.opened(tmp_path / "server.db", store.SERVER) as database:
+        with pytest.raises(db.Taken):
+            await database.run(twice)
+        assert not await database.run(rows)
 
 
 @pytest.mark.parametrize("text", ["", "port = 1", "port = 'x'", "= 1", 'port = 8700\nhost = "a"\nother = 1'])

@@ -82,8 +82,7 @@ async def _office(folder: Path, clock: SharedClock, asked: dict[str, Any]) -> An
             return await join.invite(office, asked["count"])
         if asked["do"] == "code":
             return await report.make_code(office, asked["onset"], asked["seconds"])
-        async with office.database.transaction() as connection:
-            return (await chains.head(connection, chains.PUBLICATIONS)).number
+        return (await office.database.run(chains.heads)).publications.number
 
 
 if __name__ == "__main__":
