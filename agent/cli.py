@@ -11,16 +11,18 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import msgspec
 import typer
 
 from agent import account, exposure, power, report, sealing, service, views
+from agent import plot as drawing
 from agent import store as storage
 from agent.clock import day_number, day_text
 from agent.desk import Desk, Json, Yes, err, finish, out, show
 from agent.doctor_cli import doctor_command
+from agent.explaining import explained, explanation_facts, explanation_table, explanation_text
 from agent.notify import open_manager
 from agent.service import Service, ServiceStatus
 from agent.service_cli import service_app
@@ -296,18 +298,36 @@ def _choose_days(store: Store, days: str, yes: bool, as_json: bool) -> set[int]:
 
 
 @app.command(name="exposure")
-def exposure_command(context: typer.Context, as_json: Json = False) -> None:
+def exposure_command(
+    context: typer.Context,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Each warned day's minutes, nearness and infectiousness, multiplied out.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw them: a .png, .svg or .pdf file (needs the extra `plot`).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Show whether somebody you were near has declared an infection, and how much of a risk it was."""
     desk: Desk = context.obj
     with desk.store() as store:
         parameters = account.read_trusted(store).parameters
         risks = exposure.day_risks(store.exposures(), parameters.risk)
+    if plot is not None:
+        drawing.draw(plot, risks, parameters.risk)
     facts = views.exposure_facts(risks, parameters)
     table = views.exposure_table(risks, parameters) if risks else "No exposure known."
     warned = [day["day"] for day in facts["days"] if day["warning"]]
-    advice = [
+    advice: list[Any] = [
         f"[bold red]Warning[/] for {day}: follow what {views.plain(parameters.authority)} advises." for day in warned
     ]
+    if explain:
+        facts["explained"] = explanation_facts(risks, parameters.risk)
+        advice = [
+            *(explanation_table(day) for day in explained(risks)),
+            explanation_text(parameters.risk),
+            *advice,
+        ]
     show(as_json, facts, table, *advice)
 
 

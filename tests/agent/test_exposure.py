@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import json
+import math
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from agent.clock import day_text
+from agent.explaining import explanation_facts, explanation_table, explanation_text
 from agent.exposure import DayRisk, band_seconds, day_risks, near_seconds
+from agent.nearness import AT_ONE_METRE
+from agent.plot import draw
 from agent.samples import Sample
 from agent.store import Encounter, Exposure
+from protocol.errors import Misuse, StorageError
 from protocol.messages import Band, Risk
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DAY = 20_000
 RISK = Risk(
@@ -26,6 +42,10 @@ def samples(*pairs: tuple[float, float]) -> tuple[Sample, ...]:
 
 def encounter(*pairs: tuple[float, float], day: int = DAY, number: int = 1) -> Encounter:
     return Encounter(bytes(32), 0, day, 0.0, pairs[-1][0], samples(*pairs), id=number)
+
+
+def told(one: DayRisk) -> tuple[int, int, float, float, bool]:
+    return (one.day, one.encounters, round(one.minutes, 9), round(one.score, 9), one.warning)
 
 
 def exposure(minutes: float, attenuation: float, level: int = 1, day: int = DAY) -> Exposure:
@@ -115,12 +135,12 @@ def test_near_seconds_are_weighted() -> None:
 
 def test_minutes_are_weighted_by_band_and_level() -> None:
     (one,) = day_risks([exposure(4, 50, level=2)], RISK)
-    assert one == DayRisk(DAY, 1, 4, 4 * 1.5 * 2, warning=False)
+    assert told(one) == (DAY, 1, 4, 4 * 1.5 * 2, False)
 
 
 def test_exposures_of_a_day_add_up() -> None:
     (one,) = day_risks([exposure(4, 50, level=2), exposure(6, 60, level=1)], RISK)
-    assert one == DayRisk(DAY, 2, 10, 4 * 1.5 * 2 + 6 * 0.5, warning=True)
+    assert told(one) == (DAY, 2, 10, 4 * 1.5 * 2 + 6 * 0.5, True)
 
 
 def test_days_do_not_add_up() -> None:
@@ -140,7 +160,7 @@ def test_the_warning_begins_at_the_threshold(minutes: int, warning: bool) -> Non
 
 def test_a_level_without_a_weight_counts_nothing() -> None:
     (one,) = day_risks([exposure(60, 50, level=3)], RISK)
-    assert one == DayRisk(DAY, 1, 60, 0, warning=False)
+    assert told(one) == (DAY, 1, 60, 0, False)
 
 
 def test_who_was_far_is_no_risk() -> None:
@@ -150,3 +170,109 @@ def test_who_was_far_is_no_risk() -> None:
 
 def test_no_exposure_no_day() -> None:
     assert day_risks([], RISK) == []
+
+
+# --- nearness by distance, and encounters too short ---
+
+
+def by_distance(**changes: float) -> Risk:
+    given: dict[str, float] = {"within": 2.0, "falloff": 0.0, "minimum": 0.0, "warn_at": 15.0} | changes
+    return Risk(bands=(), infectiousness=(0.4, 1.0), gap=300.0, **given)
+
+
+def test_minutes_within_a_distance_are_expected_ones() -> None:
+    # At the attenuation of 2 m the probability is a half.
+    (one,) = day_risks([exposure(20, AT_ONE_METRE + 20 * math.log10(2), level=2)], by_distance())
+    assert told(one) == (DAY, 1, 10, 10, False)
+    assert one.shares[0].nearness == pytest.approx(one.shares[0].within) == pytest.approx(0.5)
+
+
+def test_distance_squared_counts_far_minutes_a_little() -> None:
+    far = exposure(60, 70, level=2)
+    (step,) = day_risks([far], by_distance(within=1.0))
+    (square,) = day_risks([far], by_distance(within=1.0, falloff=2.0))
+    assert 0 <= step.score < square.score < 60 * 0.05
+
+
+def test_a_short_encounter_counts_nothing() -> None:
+    risk = msgspec.structs.replace(RISK, minimum=5.0)
+    for minutes, score in ((4, 0), (5, 7.5)):
+        (one,) = day_risks([exposure(minutes, 50)], risk)
+        assert one.score == pytest.approx(score)
+        assert one.shares[0].short is (score == 0)
+
+
+def test_minutes_in_a_band_without_weight_count_for_the_shortest_encounter_only() -> None:
+    bands = (*RISK.bands, Band(below=80.0, weight=0.0))
+    risk = msgspec.structs.replace(RISK, bands=bands, minimum=5.0)
+    (one,) = day_risks([exposure(10, 75)], risk)
+    assert told(one) == (DAY, 1, 0, 0, False)
+    assert not one.shares[0].short
+
+
+# --- explained ---
+
+MIXED = [exposure(4, 50, level=2), exposure(12, 60), exposure(9, 85), exposure(30, 50, day=DAY + 1)]
+RISKS = {"bands": RISK, "distance": by_distance(), "squared": by_distance(within=1.0, falloff=2.0, minimum=5.0)}
+
+
+@pytest.mark.parametrize("name", RISKS)
+def test_the_explanation_adds_up_to_the_score(name: str) -> None:
+    risks = day_risks(MIXED, RISKS[name])
+    facts = explanation_facts(risks, RISKS[name])
+    scores = {day_text(day.day): day.score for day in risks}
+    assert facts
+    for day in facts:
+        parts = [
+            0.0 if one["short"] else one["minutes"] * one["nearness"] * one["infectiousness"]
+            for one in day["exposures"]
+        ]
+        assert sum(parts) == pytest.approx(day["score"]) == pytest.approx(scores[day["day"]])
+        assert [one["score"] for one in day["exposures"]] == pytest.approx(parts)
+        assert day["warning"] is (day["score"] >= day["warn_at"])
+    json.dumps(facts)
+
+
+def test_only_days_with_a_warning_are_explained_where_there_is_one() -> None:
+    (day,) = explanation_facts(day_risks(MIXED[1:], RISK), RISK)
+    assert day["day"] == day_text(DAY + 1)
+    assert day["exposures"][0]["bands"] == [
+        {"below": 55.0, "weight": 1.5, "minutes": pytest.approx(30)},
+        {"below": 70.0, "weight": 0.5, "minutes": 0},
+    ]
+
+
+@pytest.mark.parametrize("name", RISKS)
+def test_the_table_shows_every_factor(name: str) -> None:
+    risks = day_risks(MIXED, RISKS[name])
+    console = Console(width=120, file=io.StringIO(), record=True)
+    for day in risks:
+        console.print(explanation_table(day))
+    console.print(explanation_text(RISKS[name]))
+    text = console.export_text()
+    assert "× nearness" in text
+    assert "Nearness: " in text
+    assert text.count("…") == 0
+    if name == "squared":
+        assert "too short" in text
+
+
+@pytest.mark.parametrize(("name", "begins"), [("risk.png", b"\x89PNG"), ("risk.svg", b"<?xml")])
+def test_a_plot_is_drawn(tmp_path: Path, name: str, begins: bytes) -> None:
+    draw(tmp_path / name, day_risks(MIXED, RISK), RISK)
+    data = (tmp_path / name).read_bytes()
+    assert data.startswith(begins)
+    assert len(data) > 10_000
+
+
+def test_what_cannot_be_drawn_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    risks = day_risks(MIXED, RISK)
+    with pytest.raises(Misuse, match=r"ends in \.png, \.svg, \.pdf"):
+        draw(tmp_path / "risk.txt", risks, RISK)
+    with pytest.raises(Misuse, match="no exposure to draw"):
+        draw(tmp_path / "risk.png", [], RISK)
+    with pytest.raises(StorageError, match="cannot be written"):
+        draw(tmp_path / "nowhere" / "risk.png", risks, RISK)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(Misuse, match=r"pip install 'spot-agent\[plot\]'"):
+        draw(tmp_path / "risk.png", risks, RISK)
