@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from backend_stub.commands import backup, codes, founding, parameters, passphrase, proxies, running, service, status
 from protocol.errors import SpotError
@@ -23,8 +25,19 @@ A small, honest SPOT backend: a health authority with its group managers, a serv
 """
 
 
-def _group(help_text: str) -> typer.Typer:
+class Making(TyperGroup):
+    """Commands about something that is made much more often than listed or withdrawn: `new` may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `new` before what names none of the commands."""
+        if args and args[0] not in self.commands and "--help" not in args[:1]:
+            args = ["new", *args]
+        return super().parse_args(ctx, args)
+
+
+def _group(help_text: str, kind: type[TyperGroup] = TyperGroup) -> typer.Typer:
     return typer.Typer(
+        cls=kind,
         help=help_text,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -36,13 +49,23 @@ def _group(help_text: str) -> typer.Typer:
 app = _group(EXAMPLES)
 app.command("init")(founding.init)
 app.command("up")(running.up)
-app.command("invite")(codes.invite)
-app.command("code")(codes.code)
 app.command("service")(service.service)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("passphrase")(passphrase.passphrase)
 app.command("status")(status.show_status)
+
+invite_app = _group("Invitations: each lets one person join.", Making)
+invite_app.command("new")(codes.invite)
+invite_app.command("list")(codes.list_invitations)
+invite_app.command("withdraw")(codes.withdraw_invitation)
+app.add_typer(invite_app, name="invite")
+
+code_app = _group("Report codes: each lets one diagnosed person declare.", Making)
+code_app.command("new")(codes.code)
+code_app.command("list")(codes.list_codes)
+code_app.command("withdraw")(codes.withdraw_code)
+app.add_typer(code_app, name="code")
 
 authority_app = _group("The health authority by itself.")
 authority_app.command("run")(running.run_authority)

@@ -149,6 +149,31 @@ def test_invitations_and_codes(run: Run, folder: Path) -> None:
     assert (found["invitations"], found["codes"], found["answers"]) == (4, 1, False)
 
 
+def test_codes_are_listed_and_withdrawn_by_reference(run: Run, folder: Path) -> None:
+    onset = datetime.datetime.now(datetime.UTC).date()
+    made = said_json(run("code", folder, "--onset", onset, "--count", 3, "--json"))
+    assert len(set(made["codes"])) == len(set(made["references"])) == 3
+    assert run("code", "withdraw", folder, made["references"][0])[0] == 0
+    assert said_json(run("code", "withdraw", folder, made["codes"][1].lower(), "--json"))
+    listed = {one["reference"]: one for one in said_json(run("code", "list", folder, "--json"))}
+    assert [listed[one]["state"] for one in made["references"]] == ["over", "over", "open"]
+    assert {one["attempts"] for one in listed.values()} == {0}
+    out = run("code", "list", folder)[1]
+    assert str(onset) in out
+    assert not any(code in out for code in made["codes"])
+    for wrong in (made["references"][0], "nothing", "AAAA-AAAA-AAAA-AAAA"):
+        code, _, err = run("code", "withdraw", folder, wrong)
+        assert (code, err.count("\n")) == (2, 1)
+
+
+def test_invitations_are_listed_and_withdrawn(run: Run, folder: Path) -> None:
+    invitation = said_json(run("invite", "new", folder, "--json"))["invitations"][0]
+    assert "open" in run("invite", "list", folder)[1]
+    assert "withdrawn" in run("invite", "withdraw", folder, invitation)[1]
+    assert [one["state"] for one in said_json(run("invite", "list", folder, "--json"))] == ["over"]
+    assert run("invite", "list", folder)[1].count("\n") == 2
+
+
 def test_parameters_set_appends_a_link(run: Run, folder: Path) -> None:
     assert said_json(run("parameters", "set", folder, "risk.warn_at=7", "--json"))["parameters"] == 1
     assert said_json(run("parameters", "show", folder))["risk"]["warn_at"] == 7
