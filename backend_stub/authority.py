@@ -7,17 +7,17 @@ import logging
 import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from aiohttp import web as http
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 
 from backend_stub import certificates, chains, files, join, keys, report, settings, store, web
 from backend_stub import database as db
 from backend_stub.certificates import Identity
 from backend_stub.clock import today
-from backend_stub.listening import listening
 from backend_stub.problems import NotFound
 from backend_stub.progress import STALE
 from backend_stub.workers import Workers
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from backend_stub.clock import Clock
     from backend_stub.database import Database
     from backend_stub.join import Nonces
+    from backend_stub.metrics import Metrics
     from backend_stub.settings import AuthoritySettings
     from protocol.curve import Curve
     from protocol.declaration import SealSecret
@@ -211,6 +212,16 @@ async def _renew_for_ever(authority: Authority) -> None:
         await authority.clock.sleep(RENEW_EVERY)
 
 
+async def _ready(authority: Authority, metrics: Metrics) -> None:
+    """Raises what keeps it from its work."""
+    async with authority.database.transaction() as connection:
+        now = (await chains.newest(connection)).parameters
+        tokens = await connection.scalar(select(func.count()).select_from(store.tokens))
+    metrics.tokens.set(tokens or 0)
+    metrics.age.set(max(0.0, authority.clock.now() - now.issued_at))
+    parameters.check_validity(now, authority.clock.now())
+
+
 def _beside(folder: Path) -> list[Path]:
     """The parts whose folders are beside the authority's, and itself."""
     return [file.parent for file in folder.parent.glob(f"*/{settings.FILE}")]
@@ -245,6 +256,9 @@ async def serving(
             ],
             authority.told,
         )
+        metrics = app[web.METRICS]
+        authority.database.took = metrics.database.observe
+        at = web.answering(app, authority.told, FOLDER, identity.answering, partial(_ready, authority, metrics))
         work = (
             _publish_for_ever(authority),
             _renew_for_ever(authority),
@@ -252,5 +266,5 @@ async def serving(
             _warm_up(authority),
             identity.watch(),
         )
-        async with web.background(*work), listening(app, app[web.DOOR], authority.told, FOLDER, identity.answering):
+        async with web.background(*work), at:
             yield

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import sqlite3
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,6 +64,16 @@ class Database:
         self._engine = engine
         self._part = part
         self._patience = patience
+        self.took: Callable[[float], None] = lambda _seconds: None  # is told how long each transaction lasted
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        began = time.monotonic()
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        finally:
+            self.took(time.monotonic() - began)
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """What this work returns, done in one transaction: committed at its end, undone on an error.
@@ -75,7 +86,7 @@ class Database:
         tried = 0
         while True:
             try:
-                async with self._engine.begin() as connection:
+                async with self._begin() as connection:
                     return await work(connection)
             except OUTSIDE as error:
                 trouble = _read(error)
@@ -91,7 +102,7 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """One transaction that is done once: committed at the end, undone on an error. Raises as `run` does."""
         try:
-            async with self._engine.begin() as connection:
+            async with self._begin() as connection:
                 yield connection
         except OUTSIDE as error:
             raise _read(error) from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 PARAMETERS_LIMIT = 1 << 20
 HEADS_LIMIT = 1024
+BEGIN_SECONDS = 15  # for the authority to answer, before a part answers that it did not
 RETRY_FIRST, RETRY_LAST = 0.2, 15.0  # real seconds: it is the network that is waited for
 
 
@@ -45,6 +48,8 @@ class Follower:
         self._clock = clock
         self._trusted: Trusted | None = None
         self._known: Known | None = None
+        self._begun = asyncio.Event()
+        self._heard_at: float | None = None
 
     def known(self) -> Known:
         """The parameters. Raises Unreachable before they were fetched, KeyChanged where they have run out."""
@@ -52,6 +57,10 @@ class Follower:
             raise Unreachable("this part of the backend has not reached the authority yet; try again later")
         parameters.check_validity(self._known.parameters, self._clock.now())
         return self._known
+
+    def age(self) -> float:
+        """Seconds since the authority was last heard of; infinite before."""
+        return math.inf if self._heard_at is None else self._clock.now() - self._heard_at
 
     async def refresh(self) -> None:
         """Follow the chain to its end. Raises SpotError, and keeps to what it has then."""
@@ -65,9 +74,11 @@ class Follower:
             trusted = parameters.advance(trusted, link) if trusted is not None else self._begin(link)
         if trusted.head != head:
             raise KeyChanged("the authority shows another parameters chain than before; its operator must be asked")
+        self._heard_at = self._clock.now()
         if trusted is not self._trusted:
             keys = await asyncio.to_thread(parameters.read_keys, self._curve, trusted.parameters)
             self._trusted, self._known = trusted, Known(trusted.parameters, keys)
+            self._begun.set()
             log.info("keeps to the authority's parameters number %d", trusted.head.number)
 
     def _begin(self, link: messages.Link) -> Trusted:
@@ -77,6 +88,13 @@ class Follower:
                 "this is not the authority that the backend was founded with; mend `authority` in settings.toml"
             )
         return trusted
+
+    async def begin(self) -> None:
+        """Wait for the first parameters if others answer at this part's port meanwhile, but not for ever."""
+        if self._settings.share_port:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEGIN_SECONDS):
+                    await self._begun.wait()
 
     async def run(self) -> None:
         """Refresh for ever; after a failure sooner, then less and less so."""

@@ -75,7 +75,9 @@ class Connection(web.RequestHandler):
         """Send an answer; only then is the request out of hand."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await super().finish_response(request, resp, start_time)
+                sent = await super().finish_response(request, resp, start_time)
+                self.door.answered(self)
+                return sent
         except TimeoutError:
             self.leave()
             return resp, True
@@ -115,6 +117,7 @@ class Door:
         self._waiting: dict[Connection, None] = {}
         self._sending: dict[Connection, None] = {}
         self._in_hand: dict[Connection, None] = {}
+        self._taken = self._answered = 0
         self._taking: dict[socket.socket, Callable[[int], None]] = {}
         self.closing = False
 
@@ -144,6 +147,12 @@ class Door:
             if len(self._in_hand) >= self._most_in_hand:
                 raise Unreachable("too many requests at once; try again a little later", FULL_SECONDS)
             self._move(one, self._in_hand)
+            self._taken += 1
+
+    def answered(self, one: Connection) -> None:
+        """Its answer was sent."""
+        if one in self._in_hand:
+            self._answered += 1
 
     def gone(self, one: Connection) -> None:
         """It has ended."""
@@ -238,6 +247,7 @@ class Door:
             await asyncio.sleep(0.01)
         if self.connections:
             log.warning("%d connections are cut off", self.connections)
+        log.info("answered %d of %d requests", self._answered, self._taken)
 
 
 def _files_for(connections: int) -> int:
@@ -293,6 +303,5 @@ async def listening(
             finally:
                 await asyncio.shield(door.shut(STOP_SECONDS))
                 watching.cancel()
-        log.info("%s has answered all that it took", name)
     finally:
         await runner.cleanup()

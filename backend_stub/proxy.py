@@ -18,13 +18,13 @@ from backend_stub.calling import Peers, session
 from backend_stub.certificates import Identity
 from backend_stub.checking import check_submissions
 from backend_stub.following import HEADS_LIMIT, Follower
-from backend_stub.listening import ANSWER_SECONDS, listening
+from backend_stub.listening import ANSWER_SECONDS
 from protocol import batch, contact, messages
 from protocol.errors import Malformed, NotMine, Refused, SpotError, TooMany, Unreachable
 from protocol.messages import Answer, ContactRecord, Outcomes, Submission, Submissions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     import aiohttp
@@ -66,6 +66,7 @@ class Extender:
         self._server = Peers(asking, told.server)
         self._curve = curve
         self._random = random
+        self.forwards: Callable[[float], None] = lambda _size: None  # is told how large each pool is
         self._waiting: asyncio.Queue[tuple[Submission, asyncio.Future[Result]]] = asyncio.Queue(MOST_WAITING)
 
     async def submission(self, request: http.Request) -> http.Response:
@@ -82,6 +83,14 @@ class Extender:
             raise result
         return web.answer_bytes(messages.pad(messages.encode(Answer(record=result)), messages.ANSWER_SIZE))
 
+    def waiting(self) -> int:
+        """How many submissions wait for their pool."""
+        return self._waiting.qsize()
+
+    async def ready(self) -> None:
+        """Raises what keeps it from its work."""
+        self._follower.known()
+
     async def mix_for_ever(self) -> None:
         """Pool what comes within the wait, up to the pool's size, and forward each pool shuffled."""
         async with asyncio.TaskGroup() as group:
@@ -93,6 +102,7 @@ class Extender:
                             pool.append(await self._waiting.get())
                 except TimeoutError:
                     pass
+                self.forwards(len(pool))
                 secrets.SystemRandom().shuffle(pool)
                 group.create_task(self._answer(pool))
 
@@ -237,6 +247,12 @@ async def serving(
             told,
         )
         name = f"proxy {told.name}"
+        metrics = app[web.METRICS]
+        metrics.age.set_function(follower.age)
+        metrics.queue.set_function(extender.waiting)
+        extender.forwards = metrics.pools.observe
         work = (follower.run(), extender.mix_for_ever(), identity.watch())
-        async with web.background(*work), listening(app, app[web.DOOR], told, name, identity.answering):
-            yield
+        async with web.background(*work):
+            await follower.begin()
+            async with web.answering(app, told, name, identity.answering, extender.ready):
+                yield

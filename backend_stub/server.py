@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web as http
+from sqlalchemy import select
 
 from backend_stub import database as db
 from backend_stub import keys, matching, settings, store, web
@@ -20,7 +21,6 @@ from backend_stub.certificates import Identity
 from backend_stub.checking import check_submissions
 from backend_stub.clock import today
 from backend_stub.following import Follower
-from backend_stub.listening import listening
 from backend_stub.matching import Entry
 from protocol import contact, messages
 from protocol.encounter import day_of
@@ -63,7 +63,21 @@ class Server:
         """One outcome for each submission; a bad one does not hurt the others."""
         web.check_proxy(request, self._follower.known().parameters)
         asked = await web.read_message(request, Submissions, BODY_LIMIT)
-        return web.answer(Outcomes(outcomes=tuple(await self.outcomes(asked.submissions))))
+        outcomes = await self.outcomes(asked.submissions)
+        refused, signed = (
+            sum(one.refusal is not None for one in outcomes),
+            sum(one.partial is not None for one in outcomes),
+        )
+        pending = len(outcomes) - refused - signed
+        counts = {"verified": len(outcomes) - refused, "refused": refused, "signed": signed, "pending": pending}
+        request.app[web.METRICS].submissions(**counts)
+        return web.answer(Outcomes(outcomes=tuple(outcomes)))
+
+    async def ready(self) -> None:
+        """Raises what keeps it from its work."""
+        self._follower.known()
+        async with self._database.transaction() as connection:
+            await connection.execute(select(1))
 
     async def outcomes(self, submissions: Sequence[Submission]) -> list[Outcome]:
         """Verify, record, and sign where there are two sides."""
@@ -131,6 +145,11 @@ async def serving(
         server = Server(secret, database, follower, curve, clock, secrets.token_bytes)
         app = web.application([http.post(messages.PARTIAL_PATH, server.partial)], told)
         work = (follower.run(), server.clean_for_ever(), identity.watch())
-        at = listening(app, app[web.DOOR], told, "server", identity.answering)
-        async with web.background(*work), at:
-            yield
+        metrics = app[web.METRICS]
+        database.took = metrics.database.observe
+        metrics.age.set_function(follower.age)
+        at = web.answering(app, told, "server", identity.answering, server.ready)
+        async with web.background(*work):
+            await follower.begin()
+            async with at:
+                yield

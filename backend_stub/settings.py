@@ -54,7 +54,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host, port: where it listens; clock: SPEED@ANCHOR, a sped-up clock for demonstrations; curve: the maker of curve
     points (arkworks or py_ecc), empty for the best that is installed; share_port: whether other processes of this part
     may listen at the same port (Linux); tls: whether it speaks TLS; certificate, key_file: what it shows in place of
-    its own certificate (PEM, the whole chain); connections, in_hand: how many connections, and requests, at once.
+    its own certificate (PEM, the whole chain); connections, in_hand: how many connections, and requests, at once;
+    watch_port: where this machine is told how it is (/health, /ready, /metrics), the first free port from there on; 0:
+    nowhere.
     """
 
     host: str = "127.0.0.1"
@@ -67,6 +69,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key_file: str = ""
     connections: Many = 2000
     in_hand: Many = 1000
+    watch_port: Annotated[int, Meta(ge=0, le=65535)] = 0
 
     @property
     def url(self) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from aiohttp import web
 
 from backend_stub import problems
-from backend_stub.listening import ANSWER_SECONDS, Door
+from backend_stub.listening import ANSWER_SECONDS, Door, listening
+from backend_stub.metrics import Metrics, watched
 from protocol import errors, messages
 from protocol.errors import Refused, SpotError, Unreachable
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 
     from backend_stub.listening import Connection
@@ -31,6 +34,7 @@ ENVELOPE = 4096  # bytes that a message may need around its largest part
 DECLARATION_LIMIT = messages.REPORT_CLASSES[-1] + ENVELOPE
 
 DOOR = web.AppKey("door", Door)
+METRICS = web.AppKey("metrics", Metrics)
 
 M = TypeVar("M", bound=messages.Message)
 
@@ -101,6 +105,7 @@ async def _answering(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     door, connection = request.app[DOOR], cast("Connection", request.protocol)
+    began = time.monotonic()
     try:
         if request.can_read_body:
             door.sends(connection)
@@ -120,6 +125,7 @@ async def _answering(
         response = problem(SpotError("something went wrong here; its operator finds it in the log"))
     if door.closing:
         response.force_close()
+    request.app[METRICS].request(request, response.status, time.monotonic() - began)
     return response
 
 
@@ -151,6 +157,7 @@ def application(routes: Iterable[web.RouteDef], told: Settings) -> web.Applicati
     """An application that answers errors as problems, and no more at once than these settings say."""
     app = web.Application(middlewares=[_answering])
     app[DOOR] = Door(told.connections, told.in_hand)
+    app[METRICS] = Metrics(app[DOOR])
     app.add_routes(routes)
     return app
 
@@ -165,3 +172,19 @@ async def background(*work: Coroutine[None, None, None]) -> AsyncIterator[None]:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+@asynccontextmanager
+async def answering(
+    app: web.Application,
+    told: Settings,
+    name: str,
+    context: ssl.SSLContext | None,
+    ready: Callable[[], Awaitable[None]],
+) -> AsyncIterator[None]:
+    """Answer where these settings say, and tell the machine's operator how it goes. Raises Misuse.
+
+    ready: brings the metrics up to date, and raises what keeps the part from its work.
+    """
+    async with watched(told, app[METRICS], app[DOOR], ready, name), listening(app, app[DOOR], told, name, context):
+        yield

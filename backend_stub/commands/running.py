@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Where it listens, in place of the port in its settings.")]
 
+WatchPort = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Where on 127.0.0.1 it answers /health, /ready and /metrics; 0: nowhere."),
+]
+
 
 def up(folder: Folder) -> None:
     """Run all parts in this process until Ctrl-C.
@@ -31,29 +36,29 @@ def up(folder: Folder) -> None:
     _serve(_up(folder))
 
 
-def run_authority(folder: PartFolder, port: Port = 0) -> None:
+def run_authority(folder: PartFolder, port: Port = 0, watch_port: WatchPort = None) -> None:
     """Run the authority of a folder, such as demo/authority, until Ctrl-C or SIGTERM.
 
     As many processes of it as you like, on one port (Linux; elsewhere: --port, each its own).
     """
-    _serve(_alone(folder, port, authority.serving))
+    _serve(_alone(folder, port, watch_port, authority.serving))
 
 
-def run_server(folder: PartFolder, port: Port = 0) -> None:
+def run_server(folder: PartFolder, port: Port = 0, watch_port: WatchPort = None) -> None:
     """Run the server of a folder, such as demo/server, until Ctrl-C or SIGTERM.
 
     As many processes of it as you like, on one port (Linux; elsewhere: --port, each its own, all of them listed as
     `server` in the proxies' settings.toml). What a process has taken it answers before it ends.
     """
-    _serve(_alone(folder, port, server.serving))
+    _serve(_alone(folder, port, watch_port, server.serving))
 
 
-def run_proxy(folder: PartFolder, port: Port = 0) -> None:
+def run_proxy(folder: PartFolder, port: Port = 0, watch_port: WatchPort = None) -> None:
     """Run the proxy of a folder, such as demo/proxy-group-1-1, until Ctrl-C or SIGTERM.
 
     As many processes of it as you like, on one port (Linux). What a process has taken it answers before it ends.
     """
-    _serve(_alone(folder, port, proxy.serving))
+    _serve(_alone(folder, port, watch_port, proxy.serving))
 
 
 def _serve(work: Coroutine[Any, Any, None]) -> None:
@@ -69,8 +74,12 @@ async def _up(folder: Path) -> None:
         await _first(stopped.wait(), backend.wait())
 
 
-async def _alone(folder: Path, port: int, serving: Callable[..., AbstractAsyncContextManager[None]]) -> None:
+async def _alone(
+    folder: Path, port: int, watch_port: int | None, serving: Callable[..., AbstractAsyncContextManager[None]]
+) -> None:
     changes: dict[str, Any] = {"share_port": True} | ({"port": port} if port else {})
+    if watch_port is not None:
+        changes["watch_port"] = watch_port
     try:
         async with _stopping() as stopped, serving(folder, changes=changes):
             await stopped.wait()
