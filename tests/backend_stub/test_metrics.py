@@ -13,7 +13,7 @@ from backend_stub.running import running
 from protocol import messages
 from protocol.errors import SpotError
 from tests.backend_stub import support
-from tests.backend_stub.support import World
+from tests.backend_stub.support import Encounter, World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
