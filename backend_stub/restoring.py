@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from sqlalchemy import delete, insert, select, update
 
 from backend_stub import authority, backup, calling, catching_up, chains, founding, keys, sealing, settings, store
@@ -39,12 +40,13 @@ class Choice:
     """How to go about it.
 
     links_from: URLs of those who may have newer links; none: the operator knows that there are none. keep_codes: leave
-    unused codes and invitations usable.
+    unused codes and invitations usable. database: the PostgreSQL to restore into, empty for SQLite; None: as before.
     """
 
     links_from: Sequence[str] = ()
     nothing_newer: bool = False
     keep_codes: bool = False
+    database: str | None = None
 
 
 @dataclass(slots=True)
@@ -192,13 +194,23 @@ class _Filling:
                 connection: AsyncConnection | None = None
                 for entry in of_part:  # files first, settings among them
                     if entry.kind == backup.FILES:
-                        _write_file(self._folder / part / entry.name, entry.data)
+                        self._write_file(entry)
                         continue
                     connection = connection or await self._begin(stack, part)
                     await self._insert(connection, entry)
                 if connection is not None and part == authority.FOLDER:
                     await self._mend(connection)
             self._done.sealed |= sealing.has_lock(self._folder / part)
+
+    def _write_file(self, entry: Entry) -> None:
+        part = self._folder / entry.part
+        file = part / entry.name
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(entry.data)
+            os.fsync(out.fileno())
+        if entry.name == settings.FILE and entry.part in backup.DATABASES and self._choice.database is not None:
+            settings.write(part, msgspec.structs.replace(settings.read_part(part), database=self._choice.database))
 
     async def _begin(self, stack: AsyncExitStack, part: str) -> AsyncConnection:
         name, kept = backup.DATABASES[part]
@@ -253,10 +265,3 @@ async def _withdraw(connection: AsyncConnection, before: int) -> int:
     for table, *where in unused:
         count += (await connection.execute(update(table).where(*where).values(expires_at=before))).rowcount
     return count
-
-
-def _write_file(file: Path, data: bytes) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(data)
-        os.fsync(out.fileno())

@@ -66,6 +66,10 @@ def restore(
     keep_codes: Annotated[
         bool, typer.Option("--keep-codes", help="Leave unused report codes and invitations usable.")
     ] = False,
+    database: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The PostgreSQL to restore into, '' for SQLite; else as it was."),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -79,7 +83,7 @@ def restore(
 
     spot-backend restore demo-2026-11-22.age demo --links-from http://192.168.1.11:8702
     """
-    choice = Choice(links_from or (), nothing_newer=nothing_newer, keep_codes=keep_codes)
+    choice = Choice(links_from or (), nothing_newer=nothing_newer, keep_codes=keep_codes, database=database)
     passphrase = passphrases.known(passphrase_file, str(file))
     with _bar(f"restoring {folder}") as progress:
         done = asyncio.run(restoring.restore(file, folder, passphrase, choice, progress=progress))

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,8 @@ async def back_up(there: World, file: Path) -> backup.Manifest:
     return await backup.write(there.backend.folder, file, PASSPHRASE, there.clock.now())
 
 
-async def test_under_load_and_restored_elsewhere(there: World, made: Path, tmp_path: Path) -> None:
-    """Submissions and declarations go on while it is made; later everybody goes on with what was restored."""
+async def goes_on(there: World, tmp_path: Path, choice: Choice) -> None:
+    """Submissions and declarations go on while backups are made; later everybody goes on with what was restored."""
     left, right = await there.pair()
     pending = Encounter()
     assert await there.submit(left, pending) is None
@@ -56,40 +57,66 @@ async def test_under_load_and_restored_elsewhere(there: World, made: Path, tmp_p
     await there.publish()
     published = await there.publications()
     before = await there.trusted()
-
-    stop = asyncio.Event()
-    meetings: list[tuple[Encounter, object]] = []
-
-    async def load() -> None:
-        while not stop.is_set():
-            meetings.append(await there.meet(left, right))
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(load())
-        for number in range(3):
-            seen = len(meetings)
-            await back_up(there, made.with_name(f"{number}.age"))
-            await support.eventually(partial(_more, meetings, seen + 1))
-        stop.set()
-
+    await _back_up_under_load(there, left, right, tmp_path / "made.age")
     await there.backend.stop_all()
-    file = made.with_name("2.age")
-    done = await restoring.restore(file, tmp_path / "elsewhere", PASSPHRASE, ALONE)
+    done = await restoring.restore(tmp_path / "made.age", tmp_path / "elsewhere", PASSPHRASE, choice)
     assert done.parts == ("authority", "proxy-group-1-1", "proxy-group-2-1", "server")
-    assert done.rows["server/submissions"] >= 7
+    assert done.rows["server/submissions"] >= 5
     async with support.world(tmp_path / "elsewhere", there.clock) as again:
         assert await again.trusted() == before
-        assert await again.publications() == published
+        assert (await again.publications())[: len(published)] == published
         assert await again.submit(right, pending) is not None, "the server remembers the other side"
         newcomer = await again.user()
         fresh, its_record = await again.meet(newcomer, left)
         assert (await again.declare(newcomer, await again.code(), [(fresh, its_record)])).accepted
+        count = len(await again.publications())
         await again.publish()
-        assert len(await again.publications()) == len(published) + 1
+        assert len(await again.publications()) == count + 1
 
 
-async def _more(meetings: list[tuple[Encounter, object]], count: int) -> bool:
-    return len(meetings) >= count
+async def _back_up_under_load(there: World, left: support.User, right: support.User, file: Path) -> None:
+    stop = asyncio.Event()
+    done: list[object] = []
+
+    async def load() -> None:
+        while not stop.is_set():
+            met, record = await there.meet(left, right)
+            receipt = await there.declare(left, await there.code(), [(met, record)])
+            assert receipt.accepted
+            done.append(receipt)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load())
+        for _ in range(2):  # the second one overwrites nothing, so the first is out of its way
+            file.unlink(missing_ok=True)
+            seen = len(done)
+            await back_up(there, file)
+            await support.eventually(partial(_more, done, seen + 1))
+        stop.set()
+
+
+async def _more(done: list[object], count: int) -> bool:
+    return len(done) >= count
+
+
+async def test_under_load_and_restored_elsewhere(there: World, tmp_path: Path) -> None:
+    await goes_on(there, tmp_path, ALONE)
+
+
+@pytest.mark.parametrize(("source", "target"), [(True, True), (False, True), (True, False)])
+async def test_from_one_kind_of_database_to_another(
+    tmp_path: Path, clock: support.ManualClock, postgres: Cluster, source: bool, target: bool
+) -> None:
+    """Whether it is PostgreSQL or SQLite, before and after."""
+    plan = replace(support.PLAN, database=await asyncio.to_thread(postgres.fresh) if source else "")
+    url = await asyncio.to_thread(postgres.fresh) if target else ""
+    await support.found(tmp_path / "backend", clock, plan)
+    async with support.world(tmp_path / "backend", clock) as there:
+        await goes_on(there, tmp_path, Choice(nothing_newer=True, database=url))
+    if target:
+        with pytest.raises(Misuse, match="has a backend in it"):
+            again = Choice(nothing_newer=True, database=url)
+            await restoring.restore(tmp_path / "made.age", tmp_path / "more", PASSPHRASE, again)
 
 
 async def test_the_chains_go_on_where_the_world_saw_them(there: World, made: Path, tmp_path: Path) -> None:
