@@ -128,7 +128,11 @@ async def _add_part(archive: tarfile.TarFile, part: Path, progress: Callable[[in
 
 
 def _add_files(archive: tarfile.TarFile, part: Path) -> None:
+    told = settings.read_part(part)
+    chains_again = part / told.static if isinstance(told, settings.AuthoritySettings) and told.static else None
     for file in sorted(part.rglob("*")):
+        if chains_again is not None and file.is_relative_to(chains_again):
+            continue  # they are in the tables, and are written anew
         if file.is_file() and not file.is_symlink() and not _left_out(file):
             name = file.relative_to(part).as_posix()
             _add(archive, f"{part.name}/{FILES}/{name}", file.read_bytes())

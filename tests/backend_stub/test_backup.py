@@ -26,6 +26,8 @@ from tests.backend_stub.support import Encounter, World
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from scripts.postgres import Cluster
+
 PASSPHRASE = b"correct horse"
 ALONE = Choice(nothing_newer=True)
 
@@ -114,8 +116,8 @@ async def test_from_one_kind_of_database_to_another(
     async with support.world(tmp_path / "backend", clock) as there:
         await goes_on(there, tmp_path, Choice(nothing_newer=True, database=url))
     if target:
+        again = Choice(nothing_newer=True, database=url)
         with pytest.raises(Misuse, match="has a backend in it"):
-            again = Choice(nothing_newer=True, database=url)
             await restoring.restore(tmp_path / "made.age", tmp_path / "more", PASSPHRASE, again)
 
 
