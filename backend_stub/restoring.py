@@ -183,9 +183,25 @@ class _Filling:
         self._clock = clock
         self._progress = progress
         self._rows = 0
+        self._filled: list[str] = []
 
     async def fill(self, file: Path, passphrase: bytes) -> None:
-        """Write everything; each part's tables in one transaction."""
+        """Write everything; each part's tables in one transaction. On an error, nothing is left in a PostgreSQL."""
+        try:
+            await self._fill(file, passphrase)
+        except BaseException:
+            for part in self._filled:
+                await self._empty(part)
+            raise
+
+    async def _empty(self, part: str) -> None:
+        name, kept = backup.DATABASES[part]
+        url = settings.database_url(self._folder / part)
+        async with db.opened(self._folder / part / name, kept, url) as database, database.transaction() as connection:
+            for table in reversed(kept.tables.sorted_tables):
+                await connection.execute(delete(table))
+
+    async def _fill(self, file: Path, passphrase: bytes) -> None:
         for part in self._found.manifest.parts:
             keys.make_private(self._folder / part)
         entries = (one for one in backup.read(file, passphrase) if isinstance(one, backup.Entry))
@@ -200,6 +216,8 @@ class _Filling:
                     await self._insert(connection, entry)
                 if connection is not None and part == authority.FOLDER:
                     await self._mend(connection)
+            if connection is not None:
+                self._filled.append(part)
             self._done.sealed |= sealing.has_lock(self._folder / part)
 
     def _write_file(self, entry: Entry) -> None:
