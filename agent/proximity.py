@@ -6,6 +6,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.epochs import GRACE
 from agent.samples import SAMPLE_SECONDS, Sample
 from agent.store import Encounter
 from ble.assembly import Assembler
@@ -70,7 +71,8 @@ class Proximity:
         """correction: dB added to every attenuation, for a radio that hears better or worse than usual."""
         self._epochs = epochs
         self._correction = correction
-        self._assembler = Assembler()
+        # People who pass each other now and then need all of an epoch for a block, where reception is bad.
+        self._assembler = Assembler(lifetime=epochs.length)
         self._early: OrderedDict[int, deque[tuple[float, int, OwnEpoch]]] = OrderedDict()
         self._open: OrderedDict[tuple[OwnEpoch, bytes], _Open] = OrderedDict()
         self._evicted: list[Encounter] = []
@@ -122,8 +124,11 @@ class Proximity:
         return evicted + [self._open.pop(key).snapshot() for key in keys]
 
     def expire(self, now: float) -> None:
-        """Forget key ids that were not heard for long."""
+        """Forget key ids that were not heard for long, or are of an epoch that is over: all devices change at once."""
         self._assembler.expire(now)
+        begins = now // self._epochs.length * self._epochs.length
+        if now >= begins + GRACE:
+            self._assembler.forget(begins)
 
     def _early_of(self, key_id: int) -> deque[tuple[float, int, OwnEpoch]]:
         early = self._early.setdefault(key_id, deque(maxlen=WAITING))

@@ -77,8 +77,12 @@ class Assembler:
 
     def expire(self, at: float) -> None:
         """Forget the key ids unheard for a lifetime before `at` (Unix seconds)."""
+        self.forget(at - self._lifetime)
+
+    def forget(self, before: float) -> None:
+        """Forget the key ids not heard since then (Unix seconds): their blocks are known not to be sent any more."""
         for half in (self._newcomers, self._regulars):
-            while half and at - next(iter(half.values())).last > self._lifetime:
+            while half and next(iter(half.values())).last < before:
                 half.popitem(last=False)
 
     def _entry(self, name: int, at: float) -> _Entry:

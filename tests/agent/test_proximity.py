@@ -208,6 +208,29 @@ def test_sightings_from_before_the_block_was_complete_count() -> None:
     assert [sample.at - NOON for sample in one.samples] == [0, 5, 20, 40, 100]
 
 
+def test_a_block_may_take_a_whole_epoch_to_be_complete() -> None:
+    """Two people who pass each other twice in an epoch, where reception is bad."""
+    listener = Listener()
+    frames = carousel(peer_block())
+    for index, at in ((0, 1), (1, 10), (2, LENGTH - 10)):
+        listener.proximity.expire(NOON + at)
+        listener.hear(frames[index], at)
+    (one,) = listener.end()
+    assert times([one]) == [(1, LENGTH - 10)]
+
+
+def test_what_was_heard_in_the_epoch_before_is_not_kept() -> None:
+    listener = Listener()
+    block, frames = peer_block(), carousel(peer_block("of a slow clock"))
+    listener.hear_all(block, LENGTH - 10)
+    for index, at in ((0, LENGTH - 2), (1, LENGTH + 2)):
+        listener.hear(frames[index], at)
+    listener.proximity.expire(NOON + LENGTH + GRACE - 1)
+    assert len(listener.proximity._assembler) == 2
+    listener.proximity.expire(NOON + LENGTH + GRACE)
+    assert len(listener.proximity._assembler) == 1, "whose clock is slow is still on air"
+
+
 @pytest.mark.parametrize("at", [-5, -0.1])
 def test_nothing_counts_from_before_being_on_air(at: float) -> None:
     listener = Listener()

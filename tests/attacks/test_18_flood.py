@@ -79,7 +79,7 @@ def test_ten_thousand_made_up_peers_take_no_more_room_than_there_is(
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_what_keeps_the_real_ones_is_the_half_for_regulars(monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
-    monkeypatch.setattr(proximity, "Assembler", lambda: Assembler(capacity=TABLE))
+    monkeypatch.setattr(proximity, "Assembler", lambda **told: Assembler(capacity=TABLE, **told))
     if not kept:
         monkeypatch.setattr(Assembler, "_promote", lambda self, name, entry: None)
     victim = crowd(forged(BURST * 150), each=BURST, minutes=5)

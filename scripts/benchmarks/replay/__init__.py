@@ -157,8 +157,8 @@ def _show(contacts: Contacts, ill: list[Illness], rows: list[dict[str, Any]], fo
             for row in rows
         ],
         "Pair-days: two people together for 15 minutes or more of one day, all 20-second rows added up; signed: both "
-        "hold the same record of that day. Pairs' epochs: together for 60 s, first to last, within one epoch. Made up: "
-        "records of people who were not near each other then, and matches with somebody who declared nothing.",
+        "hold the same record of that day. Pairs' epochs: together for more than 60 s of one epoch, first to last. "
+        "Made up: records of people who were not near each other then, and matches with somebody who declared nothing.",
     )
     for row in rows:
         if row["missing"] or row["fabricated"]:

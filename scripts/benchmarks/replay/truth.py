@@ -57,7 +57,10 @@ class Perfect:
 
     @staticmethod
     def of(contacts: Contacts) -> Perfect:
-        """A sample every few seconds of each slot, cut by epochs, as long as the authority asks for or longer."""
+        """A sample every few seconds of each slot, cut by epochs; those longer than the authority asks for.
+
+        In three slots, which are 60 s, first and last sighting are never 60 s apart.
+        """
         slots: dict[tuple[Pair, int], list[int]] = defaultdict(list)
         for day in contacts.days.values():
             for at, pairs in day.items():
@@ -66,7 +69,7 @@ class Perfect:
         found: dict[Pair, list[Encounter]] = defaultdict(list)
         for (pair, _), begins in sorted(slots.items()):
             first, last = float(begins[0]), float(begins[-1] + SLOT)
-            if last - first >= LIMITS.minimum:
+            if last - first > LIMITS.minimum:
                 found[pair].append(Encounter(b"", 0, day_of(first), first, last, tuple(_samples(begins))))
         return Perfect(dict(found))
 
