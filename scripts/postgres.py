@@ -55,6 +55,11 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
 
+    @property
+    def pid(self) -> int:
+        """The process that all its others come from; 0 while it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else 0
+
     def create(self) -> None:
         """Make the cluster's files, and start it. Raises PostgresError."""
         auth = ("--auth-local=trust", "--auth-host=scram-sha-256")
@@ -143,10 +148,13 @@ class Cluster:
 
 
 @contextmanager
-def running(settings: Mapping[str, str] = FOR_TESTS) -> Iterator[Cluster]:
-    """A fresh cluster, started; stopped and deleted at the end. Raises PostgresError."""
+def running(settings: Mapping[str, str] = FOR_TESTS, within: Path | None = None) -> Iterator[Cluster]:
+    """A fresh cluster, started; stopped and deleted at the end. within: the folder that its own is made in.
+
+    Raises PostgresError.
+    """
     program("postgres")
-    folder = Path(tempfile.mkdtemp(prefix="spot-postgres-"))  # short: a socket's path has at most 107 bytes
+    folder = Path(tempfile.mkdtemp(prefix="spot-postgres-", dir=within))  # short: a socket's path has at most 107 bytes
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, OWNER, OWNER)

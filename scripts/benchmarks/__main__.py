@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import argparse
 
-from scripts.benchmarks import agent, energy, flood, load, match, protocol, reception, recovery, replay, rotation
+from scripts.benchmarks import (
+    agent,
+    energy,
+    faults,
+    flood,
+    load,
+    match,
+    protocol,
+    reception,
+    recovery,
+    replay,
+    rotation,
+)
+
+SUBJECTS = (agent, energy, faults, flood, load, match, protocol, reception, recovery, replay, rotation)
 
 
 def main() -> int:
     """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure this project on this machine.")
     subjects = parser.add_subparsers(required=True, metavar="SUBJECT")
-    for subject in (agent, energy, flood, load, match, protocol, reception, recovery, replay, rotation):
+    for subject in SUBJECTS:
         subject.add_to(subjects)
     options = parser.parse_args()
     code: int = options.run(options)

@@ -3,75 +3,132 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 from sqlalchemy import select
 
-from backend_stub import authority, settings, store
+from backend_stub import authority, chains, settings, store
 from backend_stub import database as db
 from backend_stub.founding import found
 from backend_stub.server import DATABASE
 from backend_stub.settings import ProxySettings
+from protocol import messages
+from protocol.messages import Publication
 from scripts import postgres
 from scripts.benchmarks.parts import Part, processor_seconds
+from scripts.benchmarks.reconciling import Office
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from backend_stub.clock import Clock
     from backend_stub.founding import Plan
+    from protocol.messages import Parameters
+    from scripts.benchmarks.reconciling import Recorded
     from scripts.postgres import Cluster
 
 DATABASES = ("sqlite", "postgresql")
+SERVERS = 2  # processes of the server
 
 
 @dataclass
 class Bed:
-    """The parts by name, authority first, and PostgreSQL where they keep to it."""
+    """The parts' processes, authority first, and PostgreSQL where they keep to it."""
 
     folder: Path
-    parts: dict[str, Part]
+    parts: list[Part]
     cluster: Cluster | None = None
-
-    @property
-    def authority(self) -> str:
-        """The authority's URL."""
-        return settings.read_part(self.folder / authority.FOLDER).url
 
     @property
     def proxies(self) -> list[ProxySettings]:
         """The proxies' settings."""
-        return [settings.read(ProxySettings, self.folder / name) for name in self.parts if name.startswith("proxy-")]
-
-    async def recorded(self) -> dict[tuple[bytes, bytes], int | None]:
-        """What the servers wrote down: the signed day by (CCM, nullifier); None where it is not signed."""
-        return await recorded(self.folder)
+        names = [name for name in settings.parts(self.folder) if name.startswith("proxy-")]
+        return [settings.read(ProxySettings, self.folder / name) for name in names]
 
     async def start(self) -> None:
         """Start all parts, and wait until they take connections. Raises SpotError."""
-        for part in self.parts.values():
+        for part in self.parts:
             part.start()
-        for part in self.parts.values():
+        for part in self.parts:
             await part.answering()
 
     def stop(self) -> None:
         """Stop all parts, proxies first."""
-        for part in reversed(self.parts.values()):
+        for part in reversed(self.parts):
             part.stop()
 
     def processor(self) -> dict[str, float]:
         """Processor seconds that each part has taken so far, PostgreSQL under its own name."""
-        found = {name: processor_seconds(part.pid) for name, part in self.parts.items()}
+        found = {part.name: processor_seconds(part.pid) for part in self.parts}
         if self.cluster is not None:
-            found["postgresql"] = processor_seconds(postgres_pid(self.cluster))
+            found["postgresql"] = processor_seconds(self.cluster.pid)
         return found
 
+    # --- what is written down ---
 
-def postgres_pid(cluster: Cluster) -> int:
-    """The number of the process that all others of a cluster come from."""
-    return int((cluster.folder / "data" / "postmaster.pid").read_text().split()[0])
+    async def recorded(self) -> Recorded:
+        """What the servers wrote down: the signed day by (CCM, nullifier); None where it is not signed."""
+        table = store.submissions.c
+        told = settings.read(settings.ServerSettings, self.folder / "server")
+        async with db.opened(self.folder / "server" / DATABASE, store.SERVER, told.database) as database:
+            rows = await database.run(
+                lambda connection: connection.execute(select(table.ccm, table.nullifier, table.signed_day))
+            )
+        return {(row.ccm, row.nullifier): row.signed_day for row in rows}
+
+    async def office(self, clock: Clock) -> Office:
+        """What the authority wrote down."""
+        async with authority.opened(self.folder / authority.FOLDER, clock) as opened:
+            return await opened.database.run(_office)
+
+    async def parameters(self, clock: Clock) -> Parameters:
+        """The newest parameters."""
+        async with authority.opened(self.folder / authority.FOLDER, clock) as opened:
+            return (await opened.current()).trusted.parameters
+
+    async def move_proxy(self, old: str, new: str, clock: Clock) -> None:
+        """Say in new parameters that the proxy of this URL is now at another."""
+
+        def moved(before: Parameters) -> Parameters:
+            groups = tuple(
+                msgspec.structs.replace(one, proxies=tuple(new if url == old else url for url in one.proxies))
+                for one in before.groups
+            )
+            return msgspec.structs.replace(before, groups=groups)
+
+        async with authority.opened(self.folder / authority.FOLDER, clock) as opened:
+            await opened.database.run(lambda connection: chains.change(opened, connection, moved))
+
+
+async def _office(connection: AsyncConnection) -> Office:
+    codes = await connection.execute(select(store.codes.c.hash, store.codes.c.spent_by))
+    spent = {row.hash: row.spent_by for row in codes}
+    reported = set((await connection.scalars(select(store.reported.c.nullifier))).all())
+    waiting = set((await connection.scalars(select(store.tokens.c.token))).all())
+    published: Counter[bytes] = Counter()
+    for number in range((await chains.head(connection, chains.PUBLICATIONS)).number + 1):
+        link = await chains.link(connection, chains.PUBLICATIONS, number)
+        if link is not None:
+            published.update(_tokens(messages.decode(Publication, link.body)))
+    return Office(spent, reported, published, waiting)
+
+
+def _tokens(batch: Publication) -> list[bytes]:
+    size = 16
+    return [day.tokens[at : at + size] for day in batch.days for at in range(0, len(day.tokens), size)]
+
+
+def processes(folder: Path) -> list[tuple[Path, int]]:
+    """The processes to be run of the backend in this folder: a part's folder, and which of its processes it is."""
+    names = settings.parts(folder)
+    return [(folder / name, number) for name in names for number in range(1, (SERVERS if name == "server" else 1) + 1)]
 
 
 @asynccontextmanager
@@ -79,21 +136,9 @@ async def opened(folder: Path, plan: Plan, database: str) -> AsyncIterator[Bed]:
     """A backend of this plan, running until the end of the block. Raises SpotError."""
     with ExitStack() as stack:
         cluster = stack.enter_context(postgres.running({})) if database == "postgresql" else None
-        await found(folder, plan)
-        parts = {name: Part(folder / name) for name in settings.parts(folder)}
-        bed = Bed(folder, parts, cluster)
+        await found(folder, replace(plan, database=cluster.fresh()) if cluster else plan)
+        bed = Bed(folder, [Part(*one) for one in processes(folder)], cluster)
         stack.callback(bed.stop)
         await bed.start()
         yield bed
         await asyncio.to_thread(bed.stop)
-
-
-async def recorded(folder: Path) -> dict[tuple[bytes, bytes], int | None]:
-    """What the server wrote down: the signed day by (CCM, nullifier); None where it has not signed."""
-    table = store.submissions.c
-    told = settings.read(settings.ServerSettings, folder / "server")
-    async with db.opened(folder / "server" / DATABASE, store.SERVER, told.database) as database:
-        rows = await database.run(
-            lambda connection: connection.execute(select(table.ccm, table.nullifier, table.signed_day))
-        )
-    return {(row.ccm, row.nullifier): row.signed_day for row in rows}

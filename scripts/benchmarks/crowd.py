@@ -1,13 +1,13 @@
 """Many users at little cost: they have joined, their submissions are made ahead, and nothing of them is on a disk.
 
-A light client sends what an agent sends, by the same rules. Of its shows, A, B and D are made once a user, not for each
-a submission: that costs the backend the same, and would link submissions if there were somebody behind them.
+A light client sends what an agent sends, by the same rules. Of its shows, A, B and D are made once a user, not for
+each submission: that costs the backend the same, and would link submissions if there were somebody behind them.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent import account, transport
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from backend_stub.clock import Clock
     from protocol.credential import Credential
     from protocol.messages import Issued, IssuerPublic
-    from protocol.parameters import Trusted
 
 STEP = 100  # contacts between two notices of progress
 
@@ -37,6 +36,7 @@ class Crowd:
     number: int
     members: tuple[tuple[int, Issued], ...]
     proxies: tuple[str, ...]
+    roots: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +56,21 @@ async def gather(folder: Path, count: int, day: int, clock: Clock | None = None)
     trusted = (await account.fetch_authority(url))[-1][0]
     issuers = [one for one in trusted.parameters.issuers if one.from_day <= day <= one.until_day]
     newest = max(issuers, key=lambda one: one.from_day)
-    members = [await _join(url, newest.number, newest.key, invitation) for invitation in invitations]
-    return Crowd(newest.key, newest.number, tuple(members), proxies_of(trusted))
+    proxies = tuple(url for group in trusted.parameters.groups for url in group.proxies)
+    crowd = Crowd(newest.key, newest.number, (), proxies, trusted.parameters.roots)
+    members = [await _join(url, crowd, invitation) for invitation in invitations]
+    return replace(crowd, members=tuple(members))
 
 
-def proxies_of(trusted: Trusted) -> tuple[str, ...]:
-    """Where one can submit."""
-    return tuple(url for group in trusted.parameters.groups for url in group.proxies)
-
-
-async def _join(url: str, number: int, issuer: IssuerPublic, invitation: str) -> tuple[int, Issued]:
+async def _join(url: str, crowd: Crowd, invitation: str) -> tuple[int, Issued]:
     curve, chance = open_curve(), random.SystemRandom()
-    key = credential.read_issuer(curve, Holder.USER, issuer)
+    key = credential.read_issuer(curve, Holder.USER, crowd.issuer)
     secret = credential.new_secret(chance.randbytes)
-    nonce = messages.decode(messages.Nonce, await transport.post(url, messages.NONCE_PATH, b"")).nonce
+    said = await transport.post(url, messages.NONCE_PATH, b"", trust=crowd.roots)
+    nonce = messages.decode(messages.Nonce, said).nonce
     request = credential.join(curve, chance.randbytes, secret, key, nonce)
-    asked = messages.UserJoin(invitation=invitation, issuer=number, join=request)
-    answer = await transport.post(url, messages.JOIN_PATH, messages.encode(asked))
+    asked = messages.UserJoin(invitation=invitation, issuer=crowd.number, join=request)
+    answer = await transport.post(url, messages.JOIN_PATH, messages.encode(asked), trust=crowd.roots)
     return secret, messages.decode(messages.Issued, answer)
 
 
@@ -91,7 +89,7 @@ class Maker:
         return own, credential.randomise(random.SystemRandom().randbytes, own)
 
     def sides(self, day: int, users: int = 2) -> tuple[Side, ...]:
-        """The sides of one contact on this day: two, or one of a peer that never comes."""
+        """The sides of one contact on this day: two, or one whose peer never comes."""
         ccm = self._drawn.randbytes(32)
         statement = contact.submission_statement(self._curve, self._key, ccm, day)
         chance = random.SystemRandom()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import multiprocessing
@@ -26,7 +27,6 @@ from scripts.benchmarks.parts import processor_seconds
 from scripts.benchmarks.tables import machine, notes
 
 if TYPE_CHECKING:
-    import argparse
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
@@ -154,6 +154,9 @@ def add_to(subjects: Any) -> None:
     """Add this subject to the command line."""
     parser = subjects.add_parser("load", help="contacts a second through a backend of processes, and overload")
     parser.add_argument("--database", choices=(*DATABASES, "both"), default="sqlite", help="of the server")
+    parser.add_argument(
+        "--tls", action=argparse.BooleanOptionalAction, help="measure with TLS only, or without only (default: both)"
+    )
     parser.add_argument("--seconds", type=float, default=15.0, help="measured in each phase (default 15)")
     parser.add_argument("--clients", type=int, default=1, help="processes that play users (default 1)")
     parser.add_argument("--contacts", type=int, default=8000, help="made ahead for each backend (default 8000)")
@@ -165,11 +168,14 @@ def add_to(subjects: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure and print. Returns 1 where something that was accepted is lost."""
     databases = DATABASES if options.database == "both" else (options.database,)
+    kinds = [
+        (database, tls) for database in databases for tls in ((False, True) if options.tls is None else (options.tls,))
+    ]
     outcomes = []
     with Progress(console=notes, transient=True) as progress, tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for database in databases:
+        for database, tls in kinds:
             try:
-                outcomes.append(asyncio.run(_measure(Path(folder), database, options, progress)))
+                outcomes.append(asyncio.run(_measure(Path(folder), database, options, progress, tls=tls)))
             except SpotError as error:
                 notes.print(f"bench: {error.text}")
                 return error.exit_code
@@ -180,10 +186,12 @@ def run(options: argparse.Namespace) -> int:
     return int(not all(one.kept for one in outcomes))
 
 
-async def _measure(folder: Path, database: str, options: argparse.Namespace, progress: Progress) -> Outcome:
-    clients = Clients(options.clients)
-    async with opened(folder / database, Plan(port=0, tls=False), database) as bed:
+async def _measure(
+    folder: Path, database: str, options: argparse.Namespace, progress: Progress, *, tls: bool
+) -> Outcome:
+    clients, name = Clients(options.clients), f"{database}, TLS" if tls else database
+    async with opened(folder / name, Plan(port=0, tls=tls), database) as bed:
         day = today(ScaledClock(Timescale()))
         crowd = await gather(bed.folder, USERS, day)
         await clients.start(crowd, day, options.contacts, progress)
-        return await Run(bed, clients, progress, options.seconds).measure(database)
+        return await Run(bed, clients, progress, options.seconds).measure(name)

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agent import transport
 from scripts.benchmarks.asking import Proxy
 from scripts.benchmarks.crowd import make
 
@@ -60,7 +61,7 @@ class Client:
     def __init__(self, crowd: Crowd, seed: str, day: int, count: int, pipe: Connection) -> None:
         contacts = make(crowd, seed, day, count, lambda made: pipe.send(("made", made)))
         self._fresh = iter([Progress(sides) for sides in contacts])
-        self._proxies = [Proxy(url) for url in crowd.proxies]
+        self._proxies = [Proxy(url, transport.tls(crowd.roots)) for url in crowd.proxies]
         self._begun: list[Progress] = []
         self._events: list[Event] = []
 

@@ -15,23 +15,24 @@ from backend_stub import settings
 from protocol.errors import Misuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 START_SECONDS = 60.0
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 class Part:
-    """One part's process. `kills`: how often it was killed."""
+    """One process of a part, of which there may be several. before: words to run it with, such as `ip netns exec`."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None, before: Iterable[str] = ()) -> None:
-        """environment: added to that of this process; before: words to run the command with, such as `ip netns`."""
+    def __init__(
+        self, folder: Path, number: int = 1, logs: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """logs: where what it says goes; environment: added to that of this process."""
         self.folder = folder
-        self.name = folder.name
-        self.kills = 0
-        self.log = folder.parent / f"{folder.name}.log"
+        self.name = f"{folder.name} {number}"
+        self.log = (logs or folder.parent) / f"{folder.name}-{number}.log"
+        self.before: tuple[str, ...] = ()
         self._environment = os.environ | dict(environment or {})
-        self._before = tuple(before)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,7 +49,7 @@ class Part:
         """Start the process; `answering` waits for it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._before, *command(self.folder)], env=self._environment, stdout=log, stderr=log
+                [*self.before, *command(self.folder)], env=self._environment, stdout=log, stderr=log
             )
 
     def kill(self) -> None:
@@ -56,7 +57,6 @@ class Part:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            self.kills += 1
 
     def stop(self) -> None:
         """Ask it to go, and wait."""
