@@ -1,0 +1,36 @@
+"""Databases for tests: one of each kind, opened as often as there are processes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, select
+
+from backend_stub import database as db
+from backend_stub import store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from backend_stub.database import Database
+
+KINDS = ("sqlite", "postgresql")
+
+
+@asynccontextmanager
+async def several(file: Path, url: str, count: int = 2) -> AsyncIterator[list[Database]]:
+    """The server's database, empty, as so many processes see it that start at once."""
+    async with AsyncExitStack() as stack:
+        opening = (stack.enter_async_context(db.opened(file, store.SERVER, url)) for _ in range(count))
+        opened = await asyncio.gather(*opening)
+        await opened[0].run(lambda connection: connection.execute(delete(store.submissions)))
+        yield opened
+
+
+async def kept(database: Database) -> dict[tuple[bytes, bytes], tuple[int, int | None]]:
+    """Day and signed day of each side, by CCM and nullifier."""
+    rows = await database.run(lambda connection: connection.execute(select(store.submissions)))
+    return {(row.ccm, row.nullifier): (row.day, row.signed_day) for row in rows}

@@ -1,0 +1,174 @@
+"""A state machine of the match: any submissions, at once and repeated, to two servers over one database, as days pass.
+
+Nothing is signed without two nullifiers with days at most one apart; a signed day is fixed once; asked again, both
+honest sides are signed; nothing is lost before its retention is over, and nothing is kept after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import secrets
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as some
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from backend_stub import following
+from backend_stub.server import Server
+from protocol import contact, encounter
+from tests.backend_stub.databases import KINDS, kept, several
+from tests.backend_stub.support import ManualClock
+from tests.support import DAY, ISSUER, NOW, make_member, world_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backend_stub.following import Follower
+    from protocol.messages import Outcome, Submission
+    from tests.support import Member
+
+WORLD = world_of("arkworks")
+SECRETS = WORLD.secrets[:2]
+USERS: tuple[Member, ...] = (WORLD.alice, WORLD.bob, make_member(WORLD.curve, WORLD.random, WORLD.users))
+LIMITS = WORLD.parameters.limits
+
+Key = tuple[bytes, bytes]
+
+
+@functools.cache
+def submission(user: int, met: int, day: int) -> Submission:
+    ccm = encounter.ccm_of(SECRETS[met])
+    credential, issuer = USERS[user].credential, WORLD.users.key
+    return contact.submit(WORLD.curve, WORLD.random, credential, issuer, ISSUER, ccm, day)
+
+
+def key_of(one: Submission) -> Key:
+    return one.ccm, contact.nullifier_of(one)
+
+
+class Knowing:
+    """In place of a follower: the parameters are known already."""
+
+    def known(self) -> following.Known:
+        return following.Known(WORLD.parameters, WORLD.keys)
+
+
+SUBMISSIONS = some.builds(
+    submission,
+    some.integers(0, len(USERS) - 1),
+    some.integers(0, len(SECRETS) - 1),
+    some.integers(DAY - 4, DAY + 5),
+)
+POOLS = some.lists(some.tuples(some.integers(0, 1), some.lists(SUBMISSIONS, min_size=1, max_size=4)), max_size=4)
+
+
+class Match(RuleBasedStateMachine):
+    """`days`: what the servers recorded, as their answers say; `signed`: what they signed for."""
+
+    file: Path
+    url: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.opening = several(self.file, self.url)
+        self.clock = ManualClock(NOW)
+        self.days: dict[Key, int] = {}
+        self.signed: dict[Key, int] = {}
+
+    @initialize()
+    def start(self) -> None:
+        self.databases = self.runner.run(self.opening.__aenter__())
+        follower = cast("Follower", Knowing())
+        self.servers = [
+            Server(WORLD.server, database, follower, WORLD.curve, self.clock, secrets.token_bytes)
+            for database in self.databases
+        ]
+
+    @rule(pools=POOLS)
+    def submit(self, pools: list[tuple[int, list[Submission]]]) -> None:
+        """Several pools at once."""
+
+        async def ask() -> list[list[Outcome]]:
+            return await asyncio.gather(*(self.servers[number].outcomes(pool) for number, pool in pools))
+
+        answers = self.runner.run(ask())
+        answered = [
+            (one, outcome)
+            for (_, pool), outcomes in zip(pools, answers, strict=True)
+            for one, outcome in zip(pool, outcomes, strict=True)
+        ]
+        for one, outcome in answered:
+            if outcome.refusal is None:
+                assert self.days.setdefault(key_of(one), one.day) == one.day, "one day for each side"
+        for one, outcome in answered:
+            self.check(one, outcome)
+
+    def check(self, one: Submission, outcome: Outcome) -> None:
+        key = key_of(one)
+        if outcome.refusal is not None:
+            old = not self.clock.today - LIMITS.first_seen_days <= one.day <= self.clock.today
+            assert old or self.days[key] != one.day, "refused without a reason"
+            assert self.days.get(key) != one.day, "a recorded side was lost"
+        elif outcome.partial is not None:
+            near = self.near(key)
+            assert near, "signed without another side"
+            day = outcome.partial.day
+            assert day in {min(one.day, other) for other in near}
+            assert self.signed.setdefault(key, day) == day, "the signed day moved"
+            signature = contact.sign_partially(WORLD.curve, WORLD.server, one.ccm, day, key[1])
+            assert outcome.partial.signature == signature
+
+    def near(self, key: Key) -> set[int]:
+        """The days of the other sides that match this one."""
+        others = {day for other, day in self.days.items() if other[0] == key[0] and other != key}
+        return {day for day in others if abs(day - self.days[key]) <= 1}
+
+    @rule(number=some.integers(0, 1))
+    def ask_again(self, number: int) -> None:
+        """Each side that has another is signed now, whoever came first."""
+        recorded = [submission(*asked) for asked in self.every() if self.is_recorded(*asked)]
+        if recorded:
+            for one, outcome in zip(recorded, self.runner.run(self.servers[number].outcomes(recorded)), strict=True):
+                self.check(one, outcome)
+                assert (outcome.partial is not None) == bool(self.near(key_of(one)) or key_of(one) in self.signed)
+
+    def every(self) -> list[tuple[int, int, int]]:
+        days = range(DAY - 4, DAY + 6)
+        return [(user, met, day) for user in range(len(USERS)) for met in range(len(SECRETS)) for day in days]
+
+    def is_recorded(self, user: int, met: int, day: int) -> bool:
+        return self.days.get(key_of(submission(user, met, day))) == day
+
+    @rule(days=some.sampled_from([1, 1, 1, 13]), number=some.integers(0, 1))
+    def days_pass(self, days: int, number: int) -> None:
+        self.clock.pass_by(days=days)
+        self.runner.run(self.servers[number].clean())
+        oldest = self.clock.today - LIMITS.retention_days
+        for key in [key for key, day in self.days.items() if day < oldest]:
+            del self.days[key]
+            self.signed.pop(key, None)
+
+    @invariant()
+    def nothing_is_lost_or_kept_too_long(self) -> None:
+        rows = self.runner.run(kept(self.databases[0]))
+        assert {key: day for key, (day, _) in rows.items()} == self.days
+        assert all(rows[key][1] == day for key, day in self.signed.items())
+
+    def teardown(self) -> None:
+        if hasattr(self, "databases"):
+            self.runner.run(self.opening.__aexit__(None, None, None))
+        self.runner.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_submissions_through_two_servers(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    class Here(Match):
+        file = tmp_path / "server.db"
+        url = request.getfixturevalue("postgres").fresh() if kind == "postgresql" else ""
+
+    told = settings(max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(Here, settings=told)

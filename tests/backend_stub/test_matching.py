@@ -1,0 +1,74 @@
+"""The match through two servers over one database: in the same instant, repeated, in any order, many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backend_stub.matching import Entry, match
+from tests.backend_stub.databases import KINDS, kept, several
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from backend_stub.database import Database
+
+DAY = 20_000
+TIMES = 40
+POOL = 1024
+
+
+@pytest.fixture(params=KINDS)
+async def servers(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Database]]:
+    url = request.getfixturevalue("postgres").fresh() if request.param == "postgresql" else ""
+    async with several(tmp_path / "server.db", url) as opened:
+        yield opened
+
+
+def sides(day: int = DAY, other_day: int = DAY) -> tuple[Entry, Entry]:
+    ccm = secrets.token_bytes(32)
+    return Entry(ccm, secrets.token_bytes(48), day), Entry(ccm, secrets.token_bytes(48), other_day)
+
+
+async def test_both_sides_in_the_same_instant(servers: list[Database]) -> None:
+    for _ in range(TIMES):
+        pair = sides(DAY, DAY - 1)
+        at_once = [match(server, [one], DAY - 3, DAY) for server, one in zip(servers, pair, strict=True)]
+        first = [found for (found,) in await asyncio.gather(*at_once)]
+        assert DAY - 1 in first, "whoever looked last saw both"
+        assert await match(servers[0], pair, DAY - 3, DAY) == [DAY - 1, DAY - 1]
+        assert all(found in (None, DAY - 1) for found in first)
+
+
+async def test_full_pools_in_opposite_orders_do_not_stop_each_other(servers: list[Database]) -> None:
+    pairs = [sides() for _ in range(POOL // 2)]
+    asked = [one for pair in pairs for one in pair]
+    shuffled = [random.sample(asked, len(asked)) for _ in range(4)]
+    await asyncio.gather(
+        *(match(servers[number % 2], [*pool, pool[0]][:POOL], DAY, DAY) for number, pool in enumerate(shuffled))
+    )
+    assert await match(servers[0], asked, DAY, DAY) == [DAY] * POOL
+    assert set((await kept(servers[1])).values()) == {(DAY, DAY)}
+
+
+async def test_of_two_days_at_once_one_stands(servers: list[Database]) -> None:
+    for _ in range(TIMES // 4):
+        one, _ = sides()
+        other = Entry(one.ccm, one.nullifier, DAY - 1)
+        at_once = (match(server, [asked], DAY - 3, DAY) for server, asked in zip(servers, (one, other), strict=True))
+        found = [result for (result,) in await asyncio.gather(*at_once)]
+        assert sorted(result is None for result in found) == [False, True], "one is pending, one refused"
+
+
+async def test_a_third_side_never_moves_a_signed_day(servers: list[Database]) -> None:
+    left, right = sides()
+    third = Entry(left.ccm, secrets.token_bytes(48), DAY - 1)
+    assert await match(servers[0], [left], DAY - 3, DAY) == [None]
+    assert await match(servers[1], [right], DAY - 3, DAY) == [DAY]
+    assert await match(servers[0], [third], DAY - 3, DAY) == [DAY - 1]
+    assert await match(servers[1], [left, right, third], DAY - 3, DAY) == [DAY, DAY, DAY - 1]
