@@ -146,9 +146,18 @@ class Reporter:
             for number, reason in zip(stored.encounters, receipt.reasons, strict=False)
             if reason in set(declaration.Reason) and reason and number in named
         ]
+        limits, again = self._sync.account.parameters.limits, 0
         for refusal in refusals:
-            self._store.refuse_contact(refusal.encounter.id, f"not accepted when declared: {refusal.reason.text}")
-        return ReportRefused(receipt.text, refusals)
+            number, problem = refusal.encounter.id, f"not accepted when declared: {refusal.reason.text}"
+            if refusal.reason is declaration.Reason.REMOVED:
+                self._store.ask_again(number, self._clock.now() + self._chance.uniform(0, limits.delay), problem)
+                again += 1
+            else:
+                self._store.refuse_contact(number, problem)
+        text = receipt.text
+        if again:
+            text += f"; {again} of them are signed anew by another proxy meanwhile: declare with the same code later"
+        return ReportRefused(text, refusals)
 
 
 def _declared(one: Encounter) -> messages.DeclaredContact:

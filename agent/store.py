@@ -271,7 +271,7 @@ class Store:
         """Note what came of a submission. A signed encounter stays signed."""
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE encounters SET state = ?, due = ?, problem = ?, record = ?, refusals = ?"
+                "UPDATE encounters SET state = ?, due = ?, problem = ?, record = coalesce(?, record), refusals = ?"
                 " WHERE id = ? AND state <> 'signed'",
                 [state.value, due, problem, record, refusals, encounter.id],
             )
@@ -338,6 +338,15 @@ class Store:
         """Leave a contact that the authority did not accept out of later reports."""
         with self._transaction() as connection:
             connection.execute("UPDATE encounters SET state = 'refused', problem = ? WHERE id = ?", [problem, number])
+
+    def ask_again(self, number: int, due: float, problem: str) -> None:
+        """Have a signed contact signed anew; its old record stays until there is another."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE encounters SET state = 'pending', due = ?, problem = ?, attempts = 0, refusals = 0"
+                " WHERE id = ?",
+                [due, problem, number],
+            )
 
     def drop_report(self, report: StoredReport) -> None:
         """Forget a report that was refused."""

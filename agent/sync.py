@@ -225,7 +225,8 @@ class Sync:
     async def _submit(self, one: Encounter, progress: Progress) -> None:
         now = self._clock.now()
         limits = self.account.parameters.limits
-        if encounter.day_of(now) > one.day + limits.ask_days:
+        # Of one that was signed before, the server keeps both sides for as long as this device does.
+        if one.record is None and encounter.day_of(now) > one.day + limits.ask_days:
             self._store.settle(one, State.ENDED, problem="the other side never came")
             return
         if not self._store.lease(one, now + LEASE):

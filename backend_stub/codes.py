@@ -55,15 +55,13 @@ def _reference(hash_: bytes) -> str:
 async def codes(authority: Authority) -> list[HandedOut]:
     """All report codes that are kept, the first to expire first."""
     now = authority.clock.now()
-    async with authority.database.transaction() as connection:
-        return [_code(row, now) for row in await _code_rows(connection)]
+    return [_code(row, now) for row in await authority.database.run(_code_rows)]
 
 
 async def invitations(authority: Authority) -> list[HandedOut]:
     """All invitations that are kept, the first to expire first."""
     now = authority.clock.now()
-    async with authority.database.transaction() as connection:
-        return [_invitation(row, now) for row in await _invitation_rows(connection)]
+    return [_invitation(row, now) for row in await authority.database.run(_invitation_rows)]
 
 
 async def withdraw_code(authority: Authority, which: str) -> HandedOut:
@@ -80,7 +78,8 @@ async def _withdraw(
     authority: Authority, table: Table, read: Callable[[Row[Any], float], HandedOut], which: str
 ) -> HandedOut:
     reference, now = _wanted(which), authority.clock.now()
-    async with authority.database.transaction() as connection:
+
+    async def work(connection: AsyncConnection) -> HandedOut:
         rows = await (_code_rows if table is store.codes else _invitation_rows)(connection)
         found = [row for row in rows if _reference(row.hash) == reference]
         if len(found) != 1:
@@ -90,6 +89,8 @@ async def _withdraw(
         this = table.c.hash == found[0].hash
         await connection.execute(update(table).where(this).values(expires_at=int(now) - 1))
         return read(found[0], now)
+
+    return await authority.database.run(work)
 
 
 def _wanted(which: str) -> str:

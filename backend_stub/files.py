@@ -32,6 +32,11 @@ def folder_of(authority: Authority) -> Path:
     return authority.folder / authority.told.static
 
 
+def count(root: Path) -> int:
+    """How many files are there."""
+    return sum(path.is_file() for path in root.rglob("*"))
+
+
 async def keep_for_ever(authority: Authority) -> None:
     """Write what is new, at the start what is missing."""
     written: Heads | None = None
@@ -45,8 +50,7 @@ async def keep_for_ever(authority: Authority) -> None:
 
 async def write(authority: Authority, written: Heads | None = None) -> Heads:
     """Write all links after those that are known to be written, and the heads. Raises StorageError."""
-    async with authority.database.transaction() as connection:
-        heads = await chains.heads(connection)
+    heads = await authority.database.run(chains.heads)
     if heads == written:
         return heads
     root = folder_of(authority)
@@ -61,8 +65,7 @@ async def write(authority: Authority, written: Heads | None = None) -> Heads:
 async def _write_link(authority: Authority, file: Path, name: str, number: int) -> None:
     if await asyncio.to_thread(file.exists):
         return
-    async with authority.database.transaction() as connection:
-        link = await chains.link(connection, name, number)
+    link = await authority.database.run(lambda connection: chains.link(connection, name, number))
     if link is not None:
         await asyncio.to_thread(_put, file, messages.encode(link))
 

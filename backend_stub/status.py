@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from backend_stub import authority, chains, progress, running, sealing, server, settings, store
+from backend_stub import authority, chains, files, openings, progress, running, sealing, server, settings, store
 from backend_stub import database as db
 from protocol import chain, hashing
 
@@ -49,7 +49,13 @@ async def _authority(folder: Path) -> dict[str, Any]:
     async with authority.opened(folder) as opened:
         now = opened.clock.now()
         found = await opened.database.run(lambda connection: _of_authority(connection, now))
-        return found | {"public_url": opened.told.public_url}
+        files_there = await asyncio.to_thread(files.count, files.folder_of(opened))
+        return found | {
+            "signatures_opened": openings.count(folder),
+            "workers": opened.told.workers,
+            "files": files_there,
+            "public_url": opened.told.public_url,
+        }
 
 
 async def _of_authority(connection: AsyncConnection, now: float) -> dict[str, Any]:
@@ -69,6 +75,7 @@ async def _of_authority(connection: AsyncConnection, now: float) -> dict[str, An
         **await progress.under_way(connection, now),
         "tokens_waiting": await _count(connection, store.tokens),
         "proxies": await _count(connection, store.proxies, proxies.removed.is_(False)),
+        "proxies_invited": await _count(connection, store.invited),
         "proxies_removed": await _count(connection, store.proxies, proxies.removed),
     }
 

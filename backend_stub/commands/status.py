@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
-import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from backend_stub import status
 from backend_stub.commands.common import AsJson, Folder, say_json
@@ -16,7 +19,18 @@ def show_status(folder: Folder, as_json: AsJson = False) -> None:
     if as_json:
         say_json(found)
         return
+    console = Console(soft_wrap=True)
     for part, figures in found.items():
-        typer.echo(part)
+        table = Table(title=part, title_justify="left", show_header=False, box=None, pad_edge=False)
+        table.add_column(min_width=28)
         for figure, value in figures.items():
-            typer.echo(f"  {figure.replace('_', ' '):28}{value}")
+            table.add_row(f"  {figure.replace('_', ' ')}", Text(_text(figure, value)))
+        console.print(table)
+
+
+def _text(figure: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if figure == "valid_until":
+        return datetime.fromtimestamp(float(str(value)), UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return str(value)

@@ -100,6 +100,24 @@ async def test_contacts_that_the_authority_refuses(store: Store, reporter: Repor
     assert store.reports() == []
 
 
+async def test_contacts_of_a_removed_proxy_are_asked_for_again(
+    store: Store, reporter: Reporter, server: Server
+) -> None:
+    stored = await reporter.make(CODE, [DAY])
+    reasons = bytes([declaration.Reason.FINE, declaration.Reason.REMOVED])
+    authority_says(server, messages.Receipt(accepted=False, problem="contacts", text="one is", reasons=reasons))
+    with pytest.raises(ReportRefused, match="1 of them are signed anew"):
+        await reporter.send(stored)
+    (again,) = store.encounters(state=State.PENDING)
+    assert again.id == stored.encounters[1]
+    assert "removed" in again.problem
+    assert again.record is not None, "it was signed before, so it is asked for however old it is"
+    store.settle(again, State.PENDING, due=again.due)
+    assert store.encounters(state=State.PENDING)[0].record == again.record
+    store.settle(again, State.SIGNED, record=b"another")
+    assert [one.record for one in store.encounters() if one.id == again.id] == [b"another"]
+
+
 # --- what anybody else says ---
 
 

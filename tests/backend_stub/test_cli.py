@@ -229,7 +229,7 @@ def test_a_proxy_elsewhere_is_admitted_by_files(run: Run, folder: Path, tmp_path
 def test_a_signature_is_opened(run: Run, folder: Path) -> None:
     stranger = messages.encode(world_of("arkworks").contacts[0].record)
     code, _, err = run("proxy", "open", folder, stranger.hex())
-    assert code == 12
+    assert code == 11
     assert "proxy group" in err
     assert run("proxy", "open", folder, "what")[0] == 2
 

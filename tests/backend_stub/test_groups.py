@@ -12,6 +12,7 @@ import pytest
 
 from backend_stub import admission, groups, openings, proxy
 from protocol import messages
+from protocol.declaration import Reason
 from protocol.errors import Misuse, Refused, SpotError
 from tests.backend_stub.support import CURVE, Encounter, eventually
 from tests.support import world_of
@@ -152,6 +153,25 @@ async def test_a_place_can_be_used_again_with_another_key(there: World, office: 
     states = {one.name: (one.url, one.state) for one in await groups.listed(office)}
     assert states["group-1-1"] == (there.proxies[0], "removed")
     assert states["next"] == (there.proxies[0], "member")
+
+
+async def test_contacts_of_a_removed_proxy_are_signed_anew_by_another(
+    there: World, office: Authority, clock: ManualClock
+) -> None:
+    """However old they are, and declared with the same code."""
+    left, right = await there.pair()
+    met, record = await there.meet(left, right)
+    day = clock.today
+    await groups.remove(office, "group-1-1")
+    clock.pass_by(days=9)
+    await there.follow(1)
+    code = await there.code(day)
+    receipt = await there.declare(left, code, [(met, record)])
+    assert receipt.reasons == bytes([Reason.REMOVED])
+    anew = await there.submit(left, met, day, there.proxies[1])
+    assert anew is not None
+    assert (anew.nullifier, anew.partial, anew.day) == (record.nullifier, record.partial, record.day)
+    assert (await there.declare(left, code, [(met, anew)])).accepted
 
 
 async def test_only_the_proxy_that_signed_is_named(there: World, office: Authority, clock: ManualClock) -> None:
