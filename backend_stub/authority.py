@@ -20,6 +20,7 @@ from backend_stub.certificates import Identity
 from backend_stub.clock import today
 from backend_stub.problems import NotFound
 from backend_stub.progress import STALE
+from backend_stub.rates import Rate
 from backend_stub.workers import Workers
 from protocol import messages, parameters
 from protocol.encounter import SECONDS_A_DAY
@@ -155,18 +156,23 @@ class Desk:
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
+        self._joins = Rate(authority.told.joins_a_second, by_network=True)
+        self._declarations = Rate(authority.told.declarations_a_second)
 
-    async def nonce(self, _request: http.Request) -> http.Response:
+    async def nonce(self, request: http.Request) -> http.Response:
         """A nonce for a join."""
+        self._joins.check(request)
         return web.answer(messages.Nonce(nonce=self._authority.nonces.fresh(self._authority.clock.now())))
 
     async def join(self, request: http.Request) -> http.Response:
         """A credential for whoever has an invitation."""
+        self._joins.check(request)
         body = await web.read_body(request, JOIN_LIMIT)
         return web.answer_bytes(await join.join(self._authority, body))
 
     async def declaration(self, request: http.Request) -> http.Response:
         """A sealed receipt for a sealed report."""
+        self._declarations.check(request)
         web.check_proxy(request, (await self._authority.current()).trusted.parameters)
         sealed = await web.read_message(request, messages.SealedReport, web.DECLARATION_LIMIT)
         return web.answer_bytes(await report.declare(self._authority, sealed))

@@ -9,7 +9,19 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from backend_stub.commands import backup, codes, founding, parameters, passphrase, proxies, running, service, status
+from backend_stub.commands import (
+    backup,
+    certificates,
+    codes,
+    describing,
+    founding,
+    parameters,
+    passphrase,
+    proxies,
+    running,
+    service,
+    status,
+)
 from protocol.errors import SpotError
 
 EXAMPLES = """
@@ -54,6 +66,8 @@ app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("passphrase")(passphrase.passphrase)
 app.command("status")(status.show_status)
+app.command("certificates")(certificates.show_certificates)
+app.command("openapi")(describing.show_openapi)
 
 invite_app = _group("Invitations: each lets one person join.", Making)
 invite_app.command("new")(codes.invite)

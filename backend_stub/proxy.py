@@ -19,6 +19,7 @@ from backend_stub.certificates import Identity
 from backend_stub.checking import check_submissions
 from backend_stub.following import HEADS_LIMIT, Follower
 from backend_stub.listening import ANSWER_SECONDS
+from backend_stub.rates import Rate
 from protocol import batch, contact, messages
 from protocol.errors import Malformed, NotMine, Refused, SpotError, TooMany, Unreachable
 from protocol.messages import Answer, ContactRecord, Outcomes, Submission, Submissions
@@ -188,10 +189,12 @@ class HandingOn:
 
     def __init__(self, told: ProxySettings, asking: aiohttp.ClientSession) -> None:
         self._authority = Peers(asking, told.authority)
+        self._declarations = Rate(told.declarations_a_second)
         self._links: dict[str, bytes] = {}
 
     async def declaration(self, request: http.Request) -> http.Response:
         """The authority's answer to bytes that only it can read."""
+        self._declarations.check(request)
         body = await web.read_body(request, web.DECLARATION_LIMIT)
         limit = web.DECLARATION_LIMIT // messages.RECEIPT_SHARE
         path = messages.DECLARATION_PATH

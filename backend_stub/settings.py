@@ -41,6 +41,7 @@ Seconds = Annotated[float, Meta(gt=0, le=10**8)]
 Days = Annotated[int, Meta(ge=1, le=3660)]
 Urls = Annotated[tuple[Url, ...], Meta(min_length=1, max_length=64)]
 Many = Annotated[int, Meta(ge=1, le=10**6)]
+Often = Annotated[float, Meta(gt=0, le=10**6)]
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 DatabaseUrl = Annotated[str, Meta(pattern="^(postgres(ql)?://.*)?$")]
 """Of a PostgreSQL, as libpq takes it; empty: SQLite in the part's folder."""
@@ -106,6 +107,8 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
     issuer_days: Days = ISSUER_DAYS
     issuer_overlap: Days = 14
     invitation_days: Days = 30
+    joins_a_second: Often = 50.0
+    declarations_a_second: Often = 20.0
     workers: Annotated[int, Meta(ge=0, le=64)] = 2
     static: str = "static"
     database: DatabaseUrl = ""
@@ -141,6 +144,7 @@ class ProxySettings(FollowerSettings, frozen=True, kw_only=True):
     server: Urls
     pool_wait: Annotated[float, Meta(ge=0, le=60)] = 1.0
     pool_size: Annotated[int, Meta(ge=1, le=1024)] = 64
+    declarations_a_second: Often = 20.0
 
 
 def local_url(host: str, port: int, *, tls: bool) -> str:

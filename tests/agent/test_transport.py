@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,6 +111,18 @@ async def test_what_the_other_side_cannot_help_is_tried_again(server: Server, st
     server.answer = problem(status, {"type": "urn:spot:refused", "detail": "later"})
     with pytest.raises(Unreachable, match="later"):
         await transport.get(server.url, "/")
+
+
+@pytest.mark.parametrize(("asked", "after"), [("7", 7.0), ("999999", 3600.0), ("", 0.0), ("-1", 0.0), ("soon", 0.0)])
+@pytest.mark.parametrize(("status", "slug"), [(503, "unreachable"), (429, "too-many")])
+async def test_who_is_busy_says_when_to_come_again(
+    server: Server, status: int, slug: str, asked: str, after: float
+) -> None:
+    body = json.dumps({"type": f"urn:spot:{slug}", "detail": "later"}).encode()
+    server.answer = answering(web.Response(status=status, body=body, headers={"Retry-After": asked}))
+    with pytest.raises(Unreachable, match="later") as raised:
+        await transport.get(server.url, "/")
+    assert raised.value.after == after
 
 
 async def test_a_strangers_text_is_short_and_printable(server: Server) -> None:
