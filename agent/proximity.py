@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.epochs import GRACE
-from agent.samples import SAMPLE_SECONDS, Sample
+from agent.samples import Sampler
 from agent.store import Encounter
 from ble.assembly import Assembler
 from protocol import encounter
@@ -27,28 +27,18 @@ PEERS = 4096  # peers under way; the one longest unheard makes room
 
 @dataclass(slots=True)
 class _Open:
-    """An encounter under way. Sums of the sample that is being made: attenuation (dB), count."""
+    """An encounter under way."""
 
     secret: bytes
     role: int
     first: float
     last: float
-    samples: list[Sample] = field(default_factory=list)
-    total: float = 0.0
-    count: int = 0
+    sampler: Sampler
     changed: bool = True
 
     def add(self, at: float, attenuation: float) -> None:
-        """Take one sighting in. Late ones (a little out of order) count for the sample under way."""
-        slot = max(at - self.first, 0) // SAMPLE_SECONDS
-        begin = self.first + slot * SAMPLE_SECONDS
-        if self.samples and begin <= self.samples[-1].at:
-            begin = self.samples.pop().at
-        else:
-            self.total, self.count = 0.0, 0
-        self.total += attenuation
-        self.count += 1
-        self.samples.append(Sample(begin, self.total / self.count))
+        """Take one sighting in."""
+        self.sampler.add(at, attenuation)
         self.last = max(self.last, at)
         self.changed = True
 
@@ -60,7 +50,7 @@ class _Open:
             encounter.day_of(self.first),
             self.first,
             self.last,
-            tuple(self.samples),
+            tuple(self.sampler.samples),
         )
 
 
@@ -146,7 +136,7 @@ class Proximity:
                 secret = own.key.meet(own.block, data)
             except SpotError:
                 return  # a hostile EBID, or one completed after the grace time
-            meeting = self._open[key] = _Open(secret, encounter.role_of(own.block, data), at, at)
+            meeting = self._open[key] = _Open(secret, encounter.role_of(own.block, data), at, at, Sampler(at))
             if len(self._open) > PEERS:
                 self._evict()
         self._open.move_to_end(key)

@@ -23,6 +23,31 @@ class Sample:
     attenuation: float
 
 
+class Sampler:
+    """Makes samples of readings as they come."""
+
+    __slots__ = ("_count", "_first", "_total", "samples")
+
+    def __init__(self, first: float) -> None:
+        """first: when the encounter began, seconds since 1970."""
+        self.samples: list[Sample] = []
+        self._first = first
+        self._total = 0.0  # of the sample that is being made
+        self._count = 0
+
+    def add(self, at: float, attenuation: float) -> None:
+        """Take one reading in. Late ones (a little out of order) count for the sample under way."""
+        slot = max(at - self._first, 0) // SAMPLE_SECONDS
+        begin = self._first + slot * SAMPLE_SECONDS
+        if self.samples and begin <= self.samples[-1].at:
+            begin = self.samples.pop().at
+        else:
+            self._total, self._count = 0.0, 0
+        self._total += attenuation
+        self._count += 1
+        self.samples.append(Sample(begin, self._total / self._count))
+
+
 def encode_samples(first: float, samples: Iterable[Sample]) -> bytes:
     """Samples of an encounter that began at `first`: 3 bytes each."""
     rows = []

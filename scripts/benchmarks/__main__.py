@@ -7,6 +7,7 @@ import argparse
 from scripts.benchmarks import (
     agent,
     energy,
+    exposure,
     faults,
     flood,
     load,
@@ -18,7 +19,7 @@ from scripts.benchmarks import (
     rotation,
 )
 
-SUBJECTS = (agent, energy, faults, flood, load, match, protocol, reception, recovery, replay, rotation)
+SUBJECTS = (agent, energy, exposure, faults, flood, load, match, protocol, reception, recovery, replay, rotation)
 
 
 def main() -> int:
