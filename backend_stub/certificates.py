@@ -204,6 +204,17 @@ def days_left(part: Path, told: Settings) -> float | None:
     return (shown[0].not_valid_after_utc - datetime.now(UTC)) / timedelta(days=1)
 
 
+def verdict(part: Path, told: Settings) -> str:
+    """For how long what a part shows is good, in words, with what to do if that is not long."""
+    left = days_left(part, told)
+    if left is None:
+        return "none: it speaks no TLS"
+    if left < WARN_DAYS:
+        mend = "renew it" if told.certificate else "renew it: spot-backend certificates DIR --renew"
+        return f"good for {left:.0f} days; {mend}" if left > 0 else f"has run out; {mend}"
+    return f"good for {left:.0f} days"
+
+
 def renew(authority: Path, part: Path) -> bool:
     """A fresh certificate for a part's key, with the names that it had. False where it has none. Raises SpotError."""
     found = _read(part / CERTIFICATE)
@@ -241,6 +252,8 @@ class Identity:
         self.answering = _context(ssl.PROTOCOL_TLS_SERVER) if told.tls else None
         self._seen = self._changed_at()
         self._load()
+        if (left := days_left(part, told)) is not None and left < WARN_DAYS:
+            log.warning("the certificate of %s: %s", part.name, verdict(part, told))
         if self.answering is None and told.host not in _ALWAYS:
             log.warning("%s speaks no TLS at %s: whoever reaches it is answered", part.name, told.host)
         for context in (self.calling, *([self.answering] if self.answering else [])):

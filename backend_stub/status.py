@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from backend_stub import authority, chains, files, openings, progress, running, sealing, server, settings, store
+from backend_stub import (
+    authority,
+    certificates,
+    chains,
+    files,
+    openings,
+    progress,
+    running,
+    sealing,
+    server,
+    settings,
+    store,
+)
 from backend_stub import database as db
 from protocol import chain, hashing
 
@@ -27,7 +39,12 @@ async def status(folder: Path) -> dict[str, Any]:
     for part in settings.parts(folder):
         told = settings.read_part(folder / part)
         kept = "encrypted" if sealing.has_lock(folder / part) else "not encrypted"
-        found[part] = {"url": told.url, "answers": await answers(told.host, told.port), "keys": kept}
+        found[part] = {
+            "url": told.url,
+            "answers": await answers(told.host, told.port),
+            "keys": kept,
+            "certificate": certificates.verdict(folder / part, told),
+        }
     if running.AUTHORITY in found:
         found[running.AUTHORITY] |= await _authority(folder / running.AUTHORITY)
     if running.SERVER in found:

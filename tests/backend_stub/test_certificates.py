@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import secrets
 import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,14 +15,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent import transport
-from backend_stub import calling, certificates, groups, settings
+from backend_stub import admission, calling, certificates, groups, proxy, settings
 from backend_stub.certificates import Identity
 from backend_stub.founding import Plan
 from backend_stub.running import running
 from protocol import messages
 from protocol.errors import Misuse, Refused, Unreachable
 from tests.backend_stub import support
-from tests.backend_stub.support import Encounter, World
+from tests.backend_stub.support import CURVE, Encounter, World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -196,6 +197,47 @@ async def test_certificates_are_renewed_in_time_and_taken_up(there: World, monke
 
         await support.eventually(taken_up)
     watching.cancel()
+
+
+@pytest.mark.parametrize(
+    ("days", "words"), [(100, "good for 100 days"), (20, "days; renew it: spot-backend"), (-1, "run out")]
+)
+async def test_status_warns_early(
+    there: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, days: int, words: str
+) -> None:
+    part = there.backend.folder / "server"
+    monkeypatch.setattr(certificates, "DAYS", days)
+    monkeypatch.setattr(certificates, "_EARLY", datetime.timedelta(days=2))
+    certificates.renew(there.backend.folder / "authority", part)
+    assert words in certificates.verdict(part, settings.read_part(part))
+    identity(there.backend.folder, "server")
+    assert ("the certificate of server" in caplog.text) is (days < certificates.WARN_DAYS)
+
+
+async def test_a_proxy_from_elsewhere_gets_its_certificate_and_a_fresh_one(
+    there: World, clock: ManualClock, tmp_path: Path
+) -> None:
+    home, port = tmp_path / "far", settings.read_part(there.backend.folder / "server").port + 700
+    url = f"https://127.0.0.1:{port}"
+    async with there.office() as office:
+        invited = await groups.invite(office, "far", "group-1", url, there.backend.server, there.backend.authority)
+        told = admission.proxy_settings(invited, "127.0.0.1", port)
+        asked = admission.ask(CURVE, secrets.token_bytes, home, invited, told)
+        admission.accept(CURVE, home, await groups.admit(office, asked))
+        first = (home / "certificate.pem").read_bytes()
+        admission.accept(CURVE, home, await groups.admit(office, asked))
+    assert (home / "certificate.pem").read_bytes() != first
+    await there.follow(1)
+    user = await there.user()
+    async with proxy.serving(home, clock):
+
+        async def serves() -> bool:
+            try:
+                return await there.submit(user, Encounter(), proxy=url) is None
+            except Unreachable:
+                return False
+
+        await support.eventually(serves)
 
 
 async def expires_at(port: int) -> datetime.datetime:
