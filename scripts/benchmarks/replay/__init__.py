@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
+from filelock import Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from scripts.benchmarks.replay import contacts as contact_files
@@ -68,7 +69,11 @@ def run(options: argparse.Namespace) -> int:
     folder = _state(options, contacts, count)
     if options.fresh:
         shutil.rmtree(folder, ignore_errors=True)
-    rows = asyncio.run(measure(contacts, tuple(options.loss or LOSSES), folder, options.seed, ill))
+    try:
+        rows = asyncio.run(measure(contacts, tuple(options.loss or LOSSES), folder, options.seed, ill))
+    except Timeout:
+        notes.print("The same replay is being run already; wait for it, or give this one another --state or --seed.")
+        return 2
     if options.json:
         print(json.dumps({"machine": machine(), "seed": options.seed, "rows": rows}, indent=2))
     else:

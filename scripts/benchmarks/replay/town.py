@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
+from filelock import FileLock
 
 from agent.epochs import GRACE
 from backend_stub.founding import LIMITS
@@ -163,9 +164,10 @@ class Town:
             contacts, problem = 0, ""
             try:
                 with self.meter.running("network"):
-                    await self.people[one.person].declare(code)
+                    receipt = await self.people[one.person].declare(code)
                 contacts = sum(found.declared for found in self.people[one.person].store.encounters())
-                self.publication_due = self.publication_due or now + PUBLISHED_HOURLY + MINUTE
+                if receipt.days:  # else nobody was met while infectious
+                    self.publication_due = self.publication_due or now + PUBLISHED_HOURLY + MINUTE
             except Unreachable:
                 later.append((now + TRY_AGAIN, one, code))
                 continue
@@ -186,8 +188,10 @@ class Town:
             if number > self.published:
                 self.published, self.publication_due = number, 0.0
                 return
-            if not late or time.monotonic() > until:
+            if not late:
                 return
+            if time.monotonic() > until:
+                raise RuntimeError("the authority published nothing within the hour; its .log says why")
             await asyncio.sleep(PUBLISHED_SECONDS / 100)
 
     def note(self) -> None:
@@ -250,8 +254,11 @@ async def _checkpoint(folder: Path, town: Town) -> None:
     await town.backend.start()
 
 
-def _restore(folder: Path) -> None:
+def _make(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _restore(folder: Path) -> None:
     if (folder / "kept.old").exists() and not (folder / KEPT).exists():
         (folder / "kept.old").rename(folder / KEPT)
     shutil.rmtree(folder / LIVE, ignore_errors=True)
@@ -265,7 +272,18 @@ def _restore(folder: Path) -> None:
 async def replay(
     contacts: Contacts, folder: Path, loss: float, seed: int, ill: list[Illness], tell: Callable[[str, Progress], None]
 ) -> Progress:
-    """Live through all days, and a morning more for what is under way; goes on where it was interrupted."""
+    """Live through all days, and one more for what is under way; goes on where it was interrupted.
+
+    Raises filelock.Timeout where the same replay is being run already.
+    """
+    _make(folder)
+    with FileLock(folder / "replay.lock", timeout=0, mode=0o600):
+        return await _go_on(contacts, folder, loss, seed, ill, tell)
+
+
+async def _go_on(
+    contacts: Contacts, folder: Path, loss: float, seed: int, ill: list[Illness], tell: Callable[[str, Progress], None]
+) -> Progress:
     total = contacts.length + 1
     progress = read_progress(folder)
     if progress.days >= total:
