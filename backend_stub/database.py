@@ -48,7 +48,15 @@ SLICE = 1000  # rows deleted in one transaction
 # long, shutting down or starting up, and a standby that is about to take over.
 PASSING_CLASSES = ("08",)
 PASSING_STATES = {"40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "25006"}
-OUTSIDE = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+# Without a state: connection refused, broken, silent for too long, or gone in the middle of a message.
+LOST = (OSError, NoConnection, asyncpg.InterfaceError, asyncpg.InternalClientError)
+SHUT = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidPasswordError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+OUTSIDE = (SQLAlchemyError, asyncpg.PostgresError, *LOST)
 
 T = TypeVar("T")
 
@@ -243,12 +251,13 @@ def _read(error: Exception) -> Taken | SpotError:
     if isinstance(error, IntegrityError):
         return Taken("something with one of these keys is there already")
     cause = error.orig if isinstance(error, DBAPIError) else error
-    if _passes(cause):
-        return Unreachable("the database is away or busy; try again later, or see whether it runs")
-    if isinstance(cause, (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)):
+    cause = getattr(cause, "__cause__", None) or cause  # the driver's own, under SQLAlchemy's
+    if isinstance(cause, SHUT):
         return Misuse(f"the database lets us not in ({_name(cause)}); mend `database` in settings.toml or the password")
     if isinstance(cause, asyncpg.exceptions.ClientConfigurationError):
         return Misuse("the database's URL makes no sense; mend `database` in settings.toml")
+    if _passes(cause):
+        return Unreachable("the database is away or busy; try again later, or see whether it runs")
     return StorageError(f"the database does not work ({_name(cause)}); make room or bring back a copy of it")
 
 
@@ -258,13 +267,10 @@ def _passes(cause: BaseException | None) -> bool:
     state = getattr(cause, "sqlstate", None)
     if state:
         return state in PASSING_STATES or state.startswith(PASSING_CLASSES)
-    # Without a state it is the connection: refused, broken, or silent for too long.
-    real = getattr(cause, "__cause__", None) or cause
-    return isinstance(real, (OSError, NoConnection, asyncpg.InterfaceError))
+    return isinstance(cause, LOST)
 
 
 def _name(cause: BaseException | None) -> str:
     if isinstance(cause, sqlite3.Error):
         return str(cause)
-    real = getattr(cause, "driver_exception", None) or (cause.__cause__ if cause is not None else None) or cause
-    return f"{type(real).__name__} {getattr(real, 'sqlstate', None) or ''}".strip()
+    return f"{type(cause).__name__} {getattr(cause, 'sqlstate', None) or ''}".strip()
