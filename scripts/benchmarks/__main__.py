@@ -17,9 +17,24 @@ from scripts.benchmarks import (
     recovery,
     replay,
     rotation,
+    storage,
 )
 
-SUBJECTS = (agent, energy, exposure, faults, flood, load, match, protocol, reception, recovery, replay, rotation)
+SUBJECTS = (
+    agent,
+    energy,
+    exposure,
+    faults,
+    flood,
+    load,
+    match,
+    protocol,
+    reception,
+    recovery,
+    replay,
+    rotation,
+    storage,
+)
 
 
 def main() -> int:
