@@ -16,8 +16,8 @@ from sqlalchemy import exists, func, select
 
 from backend_stub import certificates, chains, files, join, keys, report, settings, store, web
 from backend_stub import database as db
-from backend_stub.certificates import Identity
 from backend_stub.clock import today
+from backend_stub.identity import Identity
 from backend_stub.problems import NotFound
 from backend_stub.progress import STALE
 from backend_stub.rates import Rate

@@ -1,4 +1,4 @@
-"""TLS of a backend: its own certificate authority, a certificate for each part, and what of them a connection shows.
+"""Certificates of a backend: its own root, one for each part, and how they are renewed; `identity` shows them.
 
 The root's key stays with the health authority; its certificate is in the signed parameters, so that agents need no
 other trust. A part's certificate names the hosts where it is reached, and a proxy's the URL that the parameters list:
@@ -7,13 +7,8 @@ by it the server knows registered proxies. TLS 1.3 only, and nothing that would 
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
-import secrets
-import ssl
-import tempfile
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from backend_stub import keys
-from protocol.errors import Misuse, SpotError, StorageError
+from protocol.errors import Misuse, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,9 +37,8 @@ ROOT_DAYS = 3650
 DAYS = 365
 RENEW_DAYS = 120  # before its end a certificate is renewed
 WARN_DAYS = 30
-LOOK_SECONDS = 600.0  # between two looks for a renewed certificate
 _EARLY = timedelta(hours=1)  # clocks differ
-_ALWAYS = ("localhost", "127.0.0.1")
+LOCAL = ("localhost", "127.0.0.1")
 
 
 # --- making ---
@@ -99,7 +93,8 @@ def _new_key(random: Random, folder: Path, name: str) -> ec.EllipticCurvePrivate
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
 
 
-def _read_key(folder: Path, name: str) -> ec.EllipticCurvePrivateKey:
+def read_key(folder: Path, name: str) -> ec.EllipticCurvePrivateKey:
+    """A key that is kept in this folder. Raises StorageError."""
     return ec.derive_private_key(int.from_bytes(keys.read(folder, name, KEY_SIZE), "big"), ec.SECP256R1())
 
 
@@ -118,7 +113,7 @@ def issue(authority: Path, public: bytes, hosts: Iterable[str], proxy_url: str =
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Misuse("this is no P-256 key for a certificate; make the request anew")
     root = roots(authority)[0]
-    names: list[x509.GeneralName] = [_host(one) for one in dict.fromkeys((*hosts, *_ALWAYS)) if one]
+    names: list[x509.GeneralName] = [_host(one) for one in dict.fromkeys((*hosts, *LOCAL)) if one]
     if proxy_url:
         names.append(x509.UniformResourceIdentifier(proxy_url))
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -129,7 +124,7 @@ def issue(authority: Path, public: bytes, hosts: Iterable[str], proxy_url: str =
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(identifier, critical=False)
-        .sign(_read_key(authority, ROOT_KEY), hashes.SHA256())
+        .sign(read_key(authority, ROOT_KEY), hashes.SHA256())
     )
     return made.public_bytes(serialization.Encoding.DER)
 
@@ -237,84 +232,3 @@ def renew_due(authority: Path, parts: Iterable[Path]) -> None:
         if found and found[0].not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEW_DAYS):
             renew(authority, part)
             log.info("the certificate of %s is renewed", part.name)
-
-
-# --- showing ---
-
-
-class Identity:
-    """What a part shows of itself over TLS, and whom it trusts; renewed certificates are taken up as it runs."""
-
-    def __init__(self, part: Path, told: Settings) -> None:
-        self._part = part
-        self._told = told
-        self.calling = _context(ssl.PROTOCOL_TLS_CLIENT)
-        self.answering = _context(ssl.PROTOCOL_TLS_SERVER) if told.tls else None
-        self._seen = self._changed_at()
-        self._load()
-        if (left := days_left(part, told)) is not None and left < WARN_DAYS:
-            log.warning("the certificate of %s: %s", part.name, verdict(part, told))
-        if self.answering is None and told.host not in _ALWAYS:
-            log.warning("%s speaks no TLS at %s: whoever reaches it is answered", part.name, told.host)
-        for context in (self.calling, *([self.answering] if self.answering else [])):
-            if (part / ROOTS).exists():
-                context.load_verify_locations(part / ROOTS)
-            else:
-                context.load_default_certs()
-        if self.answering is not None:
-            if (part / ROOTS).exists():
-                self.answering.verify_mode = ssl.CERT_OPTIONAL  # agents show none, proxies do
-            self.answering.num_tickets = 0
-
-    def _changed_at(self) -> list[float]:
-        shown = [self._part / CERTIFICATE, *map(Path, filter(None, (self._told.certificate, self._told.key_file)))]
-        return [file.stat().st_mtime for file in shown if file.exists()]
-
-    def _load(self) -> None:
-        try:
-            if (self._part / CERTIFICATE).exists():
-                self._load_own()
-            if self._told.certificate and self.answering is not None:
-                self.answering.load_cert_chain(self._told.certificate, self._told.key_file or None)
-        except (OSError, ssl.SSLError) as error:
-            raise Misuse(
-                f"the certificate of {self._part.name} cannot be used ({error.strerror or error}); "
-                "see certificate and key_file in its settings.toml, or: spot-backend certificates DIR --renew"
-            ) from None
-        if self.answering is not None and not self._seen:
-            raise Misuse(f"{self._part.name} has no certificate; see tls and certificate in its settings.toml")
-
-    def _load_own(self) -> None:
-        # OpenSSL reads keys from files only: it gets one that is sealed under a password of this moment.
-        password = secrets.token_hex(16)
-        sealed = _read_key(self._part, KEY).private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(password.encode()),
-        )
-        with tempfile.TemporaryDirectory() as place:
-            file = Path(place) / KEY
-            file.write_bytes(sealed)
-            for context in (self.calling, self.answering):
-                if context is not None:
-                    context.load_cert_chain(self._part / CERTIFICATE, file, password)
-
-    async def watch(self) -> None:
-        """Take up what was renewed, for ever."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            with suppress(OSError):
-                if self._changed_at() != self._seen:
-                    self._seen = self._changed_at()
-                    try:
-                        self._load()
-                        log.info("a renewed certificate is in use")
-                    except SpotError as error:
-                        log.warning("%s", error.text)
-
-
-def _context(protocol: int) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.options |= ssl.OP_NO_TICKET
-    return context

@@ -15,9 +15,9 @@ from aiohttp import web as http
 
 from backend_stub import keys, settings, web
 from backend_stub.calling import Peers, session
-from backend_stub.certificates import Identity
 from backend_stub.checking import check_submissions
 from backend_stub.following import HEADS_LIMIT, Follower
+from backend_stub.identity import Identity
 from backend_stub.listening import ANSWER_SECONDS
 from backend_stub.rates import Rate
 from protocol import batch, contact, messages

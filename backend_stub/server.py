@@ -17,10 +17,10 @@ from sqlalchemy import select
 from backend_stub import database as db
 from backend_stub import keys, matching, settings, store, web
 from backend_stub.calling import session
-from backend_stub.certificates import Identity
 from backend_stub.checking import check_submissions
 from backend_stub.clock import today
 from backend_stub.following import Follower
+from backend_stub.identity import Identity
 from backend_stub.matching import Entry
 from protocol import contact, messages
 from protocol.encounter import day_of
