@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept, sealed, of joining. issued is None while the authority's answer is outstanding."""
+    """What is kept, sealed, of joining. issued is None while the authority's answer is outstanding.
+
+    renewed: credentials under later issuers, by their number.
+    """
 
     url: str
     genesis: bytes
@@ -32,6 +35,7 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
     invitation: str
     request: bytes
     issued: messages.Issued | None = None
+    renewed: dict[int, messages.Issued] = {}
 
     def __repr__(self) -> str:
         return "<Membership>"
@@ -39,14 +43,34 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A joined device: credential, trusted parameters, decoded keys."""
+    """A joined device: credentials by the number of their issuer, trusted parameters, decoded keys."""
 
     url: str
     genesis: bytes
-    issuer: int
-    credential: Credential
+    credentials: dict[int, Credential]
     trusted: Trusted
     keys: Keys
+
+    @property
+    def issuer(self) -> int:
+        """The number of the latest issuer that this device has a credential of."""
+        return max(self.credentials)
+
+    @property
+    def credential(self) -> Credential:
+        """The latest credential."""
+        return self.credentials[self.issuer]
+
+    def issuer_of(self, day: int) -> int:
+        """The number of the issuer to submit contacts of this day under. Raises NotJoined.
+
+        The first whose period holds the day: all members do so, so that nobody is told by having renewed early.
+        """
+        holding = [one.number for one in self.parameters.issuers if one.from_day <= day <= one.until_day]
+        own = [number for number in sorted(holding) if number in self.credentials]
+        if not own:
+            raise NotJoined("this device has no credential for that day (yet); it renews by itself: spot sync")
+        return own[0]
 
     @property
     def parameters(self) -> Parameters:
@@ -65,13 +89,17 @@ def open_account(curve: Curve, store: Store) -> Account:
     if membership is None or membership.issued is None:
         raise NotJoined(f"joining was not finished in {store.folder}; run: spot join URL --invite CODE")
     trusted = read_trusted(store)
-    own = credential.Credential(
-        decode_scalar(membership.secret, "the stored secret key"),
-        curve.decode_g1(membership.issued.s1, "the stored credential"),
-        curve.decode_g1(membership.issued.s2, "the stored credential"),
-    )
+    secret = decode_scalar(membership.secret, "the stored secret key")
+    own = {
+        number: credential.Credential(
+            secret,
+            curve.decode_g1(issued.s1, "the stored credential"),
+            curve.decode_g1(issued.s2, "the stored credential"),
+        )
+        for number, issued in {membership.issuer: membership.issued, **membership.renewed}.items()
+    }
     keys = parameters.read_keys(curve, trusted.parameters)
-    return Account(membership.url, membership.genesis, membership.issuer, own, trusted, keys)
+    return Account(membership.url, membership.genesis, own, trusted, keys)
 
 
 def read_trusted(store: Store) -> Trusted:
@@ -154,6 +182,10 @@ async def join(
     )
     for step, step_link in followed:
         keep_trusted(store, step, step_link)
+    # Nothing published before can concern a device that has no encounter yet.
+    published = messages.decode(messages.Heads, await transport.get(url, messages.HEADS_PATH, roots)).publications
+    if published.number >= 0:
+        store.keep_publication(published, [])
     store.put(MEMBERSHIP, membership)
     return await _finish(curve, store, membership)
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent import account, transport
+from agent import account, renewal, transport
 from agent.lookup import Lookup
 from agent.store import Encounter, State
 from protocol import chain, contact, encounter, messages, parameters, publication
-from protocol.errors import KeyChanged, Malformed, NotJoined, NotMine, Refused, SpotError, Unreachable
+from protocol.encounter import SECONDS_A_DAY
+from protocol.errors import KeyChanged, Malformed, NotMine, Refused, SpotError, Unreachable
 
 if TYPE_CHECKING:
     import random as chances
@@ -72,13 +73,14 @@ class Sync:
         self._store = store
         self._clock = clock
         self._account: Account | None = None
+        self._membership: account.Membership | None = None
 
     @property
     def account(self) -> Account:
         """The account with the parameters now in force; follows what another process of this agent fetched."""
-        trusted = account.read_trusted(self._store)
-        if self._account is None or self._account.trusted != trusted:
-            self._account = account.open_account(self._curve, self._store)
+        trusted, membership = account.read_trusted(self._store), self._store.get(account.MEMBERSHIP, account.Membership)
+        if self._account is None or (self._account.trusted, self._membership) != (trusted, membership):
+            self._account, self._membership = account.open_account(self._curve, self._store), membership
         return self._account
 
     def status(self) -> SyncStatus:
@@ -120,6 +122,7 @@ class Sync:
         try:
             routes = await self._follow_chains(progress)
             parameters.check_validity(self.account.parameters, now)
+            await renewal.renew(self._curve, self._chance, self._store, self.account, now)
         except SpotError as error:
             LOG.warning("sync: %s", error)
             failures = before.failures + 1
@@ -154,7 +157,7 @@ class Sync:
             self._compare_known(PUBLICATIONS, heads.publications)
         for proxy, heads in routes:
             await self._follow_parameters(proxy, heads.parameters)
-            await self._follow_publications(proxy, heads.publications, progress)
+            await self._follow_publications(proxy, heads, progress)
         for _, heads in routes:
             self._compare(account.CHAIN, heads.parameters)
             self._compare(PUBLICATIONS, heads.publications)
@@ -206,19 +209,28 @@ class Sync:
             parameters.read_keys(self._curve, trusted.parameters)
             account.keep_trusted(self._store, trusted, link)
 
-    async def _follow_publications(self, proxy: str, head: Head, progress: Progress) -> None:
+    async def _follow_publications(self, proxy: str, heads: Heads, progress: Progress) -> None:
+        head, oldest = heads.publications, heads.oldest
         known = self._store.get(PUBLICATIONS, messages.Head) or chain.EMPTY
         lookup: Lookup | None = None  # most looks find nothing new
         while known.number < head.number:
-            path = messages.PUBLICATIONS_PATH.format(number=known.number + 1)
+            number = max(known.number + 1, oldest)
+            path = messages.PUBLICATIONS_PATH.format(number=number)
             link = messages.decode(messages.Link, await transport.get(proxy, path, self.account.parameters.roots))
-            known, batch = publication.follow(known, self.account.parameters.publication_keys, link)
+            known, batch = self._follow_publication(known, number, link)
             if lookup is None:
                 lookup = await asyncio.to_thread(Lookup, self._store)
             found = await asyncio.to_thread(lookup.find, batch)
             self._store.keep_publication(known, found)
             progress.publications += 1
             progress.exposures += len(found)
+
+    def _follow_publication(self, known: Head, number: int, link: messages.Link) -> tuple[Head, messages.Publication]:
+        """The next publication; past those that are no longer offered, if they cannot matter any more."""
+        now, keys = self.account.parameters, self.account.parameters.publication_keys
+        if number == known.number + 1:
+            return publication.follow(known, keys, link)
+        return publication.resume(known, keys, link, self._clock.now() - now.limits.retention_days * SECONDS_A_DAY)
 
     # --- contacts ---
 
@@ -235,7 +247,12 @@ class Sync:
         progress.submitted += 1
         try:
             record = await self._ask(one)
-        except (Refused, NotMine, Malformed) as error:
+        except NotMine as error:  # one of the two has older parameters than the other: no refusal of the contact
+            due = now + self._backoff(attempts, RETRY_FIRST, RETRY_LAST)
+            self._store.settle(one, one.state, due=due, problem=error.text, refusals=one.refusals)
+            self._store.put(SYNC, msgspec.structs.replace(self.status(), refresh_at=now))
+            progress.failed += 1
+        except (Refused, Malformed) as error:
             refusals = one.refusals + 1
             state = one.state if refusals < REFUSALS else State.REFUSED
             due = now + self._backoff(attempts, RETRY_FIRST, RETRY_LAST)
@@ -259,15 +276,11 @@ class Sync:
         """Submit through a proxy drawn for this contact; None: pending."""
         mine = self.account
         ccm = encounter.ccm_of(one.secret)
-        try:
-            issuer = mine.keys.issuer(mine.issuer)
-        except NotMine as error:  # said by this device, not by a proxy: it is no refusal of the contact
-            raise NotJoined(error.text) from None
+        number = mine.issuer_of(one.day)
+        issuer, own = mine.keys.issuer(number), mine.credentials[number]
 
         def prove() -> Submission:
-            return contact.submit(
-                self._curve, self._chance.randbytes, mine.credential, issuer, mine.issuer, ccm, one.day
-            )
+            return contact.submit(self._curve, self._chance.randbytes, own, issuer, number, ccm, one.day)
 
         submission = await asyncio.to_thread(prove)
         proxy = self.draw_proxy()

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from aiohttp import web as http
 from sqlalchemy import exists, func, select
 
-from backend_stub import certificates, chains, files, join, keys, report, settings, store, web
+from backend_stub import certificates, chains, files, join, keys, report, rotation, settings, store, web
 from backend_stub import database as db
 from backend_stub.clock import today
 from backend_stub.identity import Identity
@@ -30,15 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     from backend_stub.clock import Clock
     from backend_stub.database import Database
     from backend_stub.join import Nonces
     from backend_stub.metrics import Metrics
     from backend_stub.settings import AuthoritySettings
     from protocol.curve import Curve
-    from protocol.declaration import SealSecret
     from protocol.parameters import Keys, Trusted
     from protocol.randomness import Random
 
@@ -79,23 +76,6 @@ class Authority:
     workers: Workers
     under_way: WeakValueDictionary[bytes, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _current: Current | None = field(default=None, repr=False)
-
-    # Keys are read when they are used: most commands need none, so they need no passphrase either.
-
-    @property
-    def chain_key(self) -> Ed25519PrivateKey:
-        """What the parameters are signed with. Raises StorageError."""
-        return keys.read_signing(self.folder, "chain")
-
-    @property
-    def publication_key(self) -> Ed25519PrivateKey:
-        """What publications are signed with. Raises StorageError."""
-        return keys.read_signing(self.folder, "publication")
-
-    @property
-    def seal(self) -> SealSecret:
-        """What reports are sealed to. Raises StorageError."""
-        return keys.read_seal(self.folder)
 
     @property
     def nonces(self) -> Nonces:
@@ -170,6 +150,12 @@ class Desk:
         body = await web.read_body(request, JOIN_LIMIT)
         return web.answer_bytes(await join.join(self._authority, body))
 
+    async def renewal(self, request: http.Request) -> http.Response:
+        """A credential under a later issuer for whoever is a member."""
+        self._joins.check(request)
+        body = await web.read_body(request, JOIN_LIMIT)
+        return web.answer_bytes(await join.renew(self._authority, body))
+
     async def declaration(self, request: http.Request) -> http.Response:
         """A sealed receipt for a sealed report."""
         self._declarations.check(request)
@@ -213,6 +199,8 @@ async def _renew_for_ever(authority: Authority) -> None:
             await chains.renew(authority)
             certificates.renew_due(authority.folder, _beside(authority.folder))
             await authority.clean()
+            await chains.forget_publications(authority)
+            await rotation.tidy(authority)
         except SpotError as error:
             log.warning("parameters are not renewed; it is tried again: %s", error.text)
         await authority.clock.sleep(RENEW_EVERY)
@@ -255,6 +243,7 @@ async def serving(
             [
                 http.post(messages.NONCE_PATH, desk.nonce),
                 http.post(messages.JOIN_PATH, desk.join),
+                http.post(messages.RENEWAL_PATH, desk.renewal),
                 http.post(messages.DECLARATION_PATH, desk.declaration),
                 http.get(messages.HEADS_PATH, desk.heads),
                 http.get(web.numbered(messages.PARAMETERS_PATH), desk.parameters),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import delete, func, insert, select, text
 
 from backend_stub import keys, store
 from backend_stub.clock import today
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MARGIN_DAYS = 7  # that publications are offered beyond the retention
+
 PARAMETERS = "parameters"
 PUBLICATIONS = "publications"
 
@@ -44,7 +47,11 @@ async def head(connection: AsyncConnection, name: str) -> Head:
 
 async def heads(connection: AsyncConnection) -> Heads:
     """How far both chains go."""
-    return Heads(parameters=await head(connection, PARAMETERS), publications=await head(connection, PUBLICATIONS))
+    return Heads(
+        parameters=await head(connection, PARAMETERS),
+        publications=await head(connection, PUBLICATIONS),
+        oldest=await oldest(connection),
+    )
 
 
 async def link(connection: AsyncConnection, name: str, number: int) -> Link | None:
@@ -82,10 +89,17 @@ async def newest(connection: AsyncConnection) -> Trusted:
     return Trusted(at, messages.decode(messages.Parameters, last.body))
 
 
-async def knows(connection: AsyncConnection, name: bytes, now: float) -> bool:
-    """Whether this is the hash of parameters that have not run out."""
+async def known(connection: AsyncConnection, name: bytes, now: float) -> Parameters | None:
+    """The parameters of this hash, None where there are none or they have run out."""
     body = await connection.scalar(select(links.c.body).where(links.c.chain == PARAMETERS, links.c.hash == name))
-    return body is not None and messages.decode(messages.Parameters, body).valid_until >= now
+    found = None if body is None else messages.decode(messages.Parameters, body)
+    return found if found is not None and found.valid_until >= now else None
+
+
+async def history(connection: AsyncConnection) -> list[Parameters]:
+    """All parameters there ever were, oldest first."""
+    bodies = select(links.c.body).where(links.c.chain == PARAMETERS).order_by(links.c.number)
+    return [messages.decode(messages.Parameters, body) for body in await connection.scalars(bodies)]
 
 
 async def change(
@@ -101,7 +115,7 @@ async def change(
         issued_at=now,
         valid_until=now + authority.told.parameters_days * SECONDS_A_DAY,
     )
-    signed = parameters.sign(authority.chain_key, fresh)
+    signed = parameters.sign(keys.read_signing(authority.folder, "chain", before.parameters.chain_key), fresh)
     after = parameters.advance(before, signed)
     await append(connection, PARAMETERS, after.head, signed)
     log.info("parameters number %d are made", after.head.number)
@@ -126,17 +140,35 @@ async def renew(authority: Authority) -> None:
             fresh = (await new_issuer(authority, last.number + 1, from_day),)
         half = told.parameters_days * SECONDS_A_DAY / 2
         if fresh or authority.clock.now() > before.valid_until - half:
-            # A key that is over is still needed for the contacts made in its time.
-            kept = tuple(one for one in before.issuers if one.until_day + before.limits.retention_days >= day)
-            await change(authority, connection, lambda now: msgspec.structs.replace(now, issuers=kept + fresh))
+            first = await oldest(connection)
+            await change(authority, connection, lambda now: _with_issuers(now, fresh, day, first))
 
     await authority.database.run(work)
+
+
+def _with_issuers(now: Parameters, fresh: tuple[UserIssuer, ...], day: int, oldest: int) -> Parameters:
+    """With fresh issuers, and without the keys under which nothing counts any more.
+
+    A key that is over is still needed for the contacts made in its time.
+    """
+
+    def counts(until_day: int | None) -> bool:
+        return until_day is None or until_day + now.limits.retention_days >= day
+
+    later = [*(one.first for one in now.publication_keys[1:]), math.inf]
+    return msgspec.structs.replace(
+        now,
+        issuers=tuple(one for one in now.issuers if counts(one.until_day)) + fresh,
+        server_keys=tuple(one for one in now.server_keys if counts(one.until_day)),
+        groups=tuple(one for one in now.groups if counts(one.until_day)),
+        publication_keys=tuple(one for one, after in zip(now.publication_keys, later, strict=True) if after > oldest),
+    )
 
 
 async def new_issuer(authority: Authority, number: int, from_day: int) -> UserIssuer:
     """A fresh issuer key of users; its secret is in the authority's folder before anybody hears of it."""
     secret, public = await asyncio.to_thread(credential.new_issuer, authority.curve, authority.random, Holder.USER)
-    keys.write_issuer(authority.folder, keys.issuer_file(number), secret)
+    keys.write_next(authority.folder, keys.issuer_file(number), public.x, keys.issuer_bytes(secret))
     until_day = from_day + authority.told.issuer_days - 1
     return UserIssuer(number=number, from_day=from_day, until_day=until_day, key=public)
 
@@ -166,7 +198,8 @@ async def publish(authority: Authority) -> int:
             current.limits.floor,
         )
         for batch in batches:
-            signed = publication.sign(authority.publication_key, batch)
+            public = publication.key_of(current.publication_keys, batch.number)
+            signed = publication.sign(keys.read_signing(authority.folder, "publication", public), batch)
             before = Head(number=batch.number, hash=publication.hash_of(batch))
             await append(connection, PUBLICATIONS, before, signed)
         await connection.execute(delete(waiting))
@@ -176,3 +209,24 @@ async def publish(authority: Authority) -> int:
     if count:
         log.info("publications are made up to number %d", number)
     return count
+
+
+async def oldest(connection: AsyncConnection) -> int:
+    """The number of the oldest publication still offered; 0 where there is none."""
+    return await connection.scalar(select(func.min(links.c.number)).where(links.c.chain == PUBLICATIONS)) or 0
+
+
+async def forget_publications(authority: Authority) -> int:
+    """Drop publications whose successor can concern nobody any more either; the last one stays. How many they were."""
+    async with authority.database.transaction() as connection:
+        await alone(connection)
+        limits = (await newest(connection)).parameters.limits
+        until = authority.clock.now() - (limits.retention_days + MARGIN_DAYS) * SECONDS_A_DAY
+        first = dropped = await oldest(connection)
+        while (after := await link(connection, PUBLICATIONS, dropped + 1)) is not None:
+            if messages.decode(messages.Publication, after.body).issued_at >= until:
+                break
+            dropped += 1
+        gone = delete(links).where(links.c.chain == PUBLICATIONS, links.c.number < dropped)
+        await connection.execute(gone)
+    return dropped - first

@@ -18,6 +18,7 @@ from backend_stub.commands import (
     parameters,
     passphrase,
     proxies,
+    rotation,
     running,
     service,
     status,
@@ -34,6 +35,7 @@ A small, honest SPOT backend: a health authority with its group managers, a serv
   spot-backend code demo --onset 2026-11-20
                                     a report code for one diagnosed person
   spot-backend status demo          which parts answer, and how much there is
+  spot-backend rotate demo server   replace a key; nobody has to join anew
 """
 
 
@@ -68,6 +70,8 @@ app.command("passphrase")(passphrase.passphrase)
 app.command("status")(status.show_status)
 app.command("certificates")(certificates.show_certificates)
 app.command("openapi")(describing.show_openapi)
+app.command("rotate", help=rotation.HELP)(rotation.rotate)
+app.command("end")(rotation.end)
 
 invite_app = _group("Invitations: each lets one person join.", Making)
 invite_app.command("new")(codes.invite)
@@ -87,6 +91,7 @@ app.add_typer(authority_app, name="authority")
 
 server_app = _group("The server by itself.")
 server_app.command("run")(running.run_server)
+server_app.command("new-key")(rotation.new_server_key)
 app.add_typer(server_app, name="server")
 
 proxy_app = _group("A proxy by itself, and who is a proxy.")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority import Authority
-    from protocol.credential import IssuerKey, IssuerSecret
+    from protocol.credential import Credential, IssuerKey, IssuerSecret
     from protocol.curve import Curve
     from protocol.messages import ContactRecord, IssuerPublic, JoinRequest, Parameters, ProxyGroup
     from protocol.parameters import Trusted
@@ -67,11 +67,17 @@ def proxy_folder(name: str) -> str:
 
 def new_proxy(curve: Curve, random: Random, group: Group, home: Path, name: str, url: str) -> dict[str, Any]:
     """A proxy's credential, into its folder, while a backend is founded; returned is what the manager keeps."""
+    kept, own = make_member(curve, random, group, name, url)
+    keys.write_credential(home, own)
+    return kept
+
+
+def make_member(curve: Curve, random: Random, group: Group, name: str, url: str) -> tuple[dict[str, Any], Credential]:
+    """What the group manager keeps of a new member, and the member's credential."""
     secret, nonce = credential.new_secret(random), random(32)
     request = credential.join(curve, random, secret, group.key, nonce)
     issued = credential.issue(curve, random, group.secret, group.key, request, nonce)
-    keys.write_credential(home, credential.accept(curve, secret, group.key, issued))
-    return _kept(name, group.name, url, request)
+    return _kept(name, group.name, url, request), credential.accept(curve, secret, group.key, issued)
 
 
 def _kept(name: str, group: str, url: str, request: JoinRequest) -> dict[str, Any]:
@@ -143,7 +149,7 @@ async def _check_room(connection: AsyncConnection, now: Parameters, name: str, g
 
 
 async def _proxy(connection: AsyncConnection, *where: ColumnElement[bool]) -> Row[Any] | None:
-    return (await connection.execute(select(store.proxies).where(*where))).one_or_none()
+    return (await connection.execute(select(store.proxies).where(*where))).first()
 
 
 async def admit(authority: Authority, request: Request) -> Admission:
@@ -182,8 +188,8 @@ async def admit(authority: Authority, request: Request) -> Admission:
 
 async def _issue(authority: Authority, request: Request, group: str, url: str, nonce: bytes) -> Admission:
     current = await authority.current()
-    secret = keys.read_issuer(authority.folder, group)
     key = current.keys.signers.group(group, today(authority.clock))
+    secret = keys.read_issuer(authority.folder, keys.name_of(authority.folder, group, key.encoded))
     issued = await asyncio.to_thread(
         credential.issue, authority.curve, authority.random, secret, key, request.join, nonce
     )
@@ -217,7 +223,9 @@ async def remove(authority: Authority, name: str) -> Trusted | None:
         there = select(proxies.c.name, proxies.c.url).where(proxies.c.removed.is_(False))
         urls = {row.name: row.url for row in await connection.execute(there)}
         if name in urls:
-            await connection.execute(update(proxies).where(proxies.c.name == name).values(removed=True))
+            # All its credentials: one that was replaced has a row of its own.
+            every = (proxies.c.url == urls[name], proxies.c.removed.is_(False))
+            await connection.execute(update(proxies).where(*every).values(removed=True))
             return await chains.change(authority, connection, lambda before: _without(before, urls[name]))
         if (await connection.execute(delete(invited).where(invited.c.name == name))).rowcount:
             return None

@@ -1,4 +1,4 @@
-"""How users join (*Set_UserID, Userkeygen*): an invitation, a nonce and a public key, each of use once."""
+"""How users join (*Set_UserID, Userkeygen*): an invitation, a nonce and a public key, each once; and renew."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from backend_stub import database as db
 from backend_stub import keys, store
 from backend_stub.clock import today
 from protocol import credential, declaration, messages, parameters
-from protocol.errors import CodeRefused, Refused
+from protocol.errors import CodeRefused, Misuse, Refused
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority import Authority
-    from protocol.messages import UserJoin
+    from protocol.messages import Renewal, UserJoin
     from protocol.randomness import Random
 
 NONCE_SECONDS = 600
@@ -106,14 +106,59 @@ async def join(authority: Authority, body: bytes) -> bytes:
     return _again(entered, request)
 
 
-async def _issued(authority: Authority, asked: UserJoin) -> bytes:
+async def renew(authority: Authority, body: bytes) -> bytes:
+    """The encoded credential under a later issuer for the member who sent this encoded Renewal.
+
+    The same member gets the same one again, which is worthless to anybody else. Raises Malformed, Refused or NotMine.
+    """
+    asked = messages.decode(messages.Renewal, body)
+    authority.nonces.check(asked.join.nonce, authority.clock.now())
+    issued = await _issued(authority, asked)
+    members, credentials, day = store.members, store.credentials, today(authority.clock)
+    current = (await authority.current()).trusted.parameters
+    until_day = next((one.until_day for one in current.issuers if one.number == asked.issuer), day)
+    this = (credentials.c.public == asked.join.public, credentials.c.issuer == asked.issuer)
+
+    async def enter(connection: AsyncConnection) -> bytes:
+        member = select(members.c.invitation).where(members.c.public == asked.join.public)
+        invitation = await connection.scalar(
+            member.where(members.c.invitation.not_in(select(store.ended.c.invitation)))
+        )
+        if invitation is None:
+            raise Refused("whoever asks for this credential is no member, or not any more; ask the authority")
+        mine = select(func.max(credentials.c.until_day)).where(credentials.c.public == asked.join.public)
+        last = await connection.scalar(mine)
+        if last is not None and last + authority.told.lapse_days < day:
+            raise Refused("this membership has not been renewed for too long; join again with a new invitation")
+        row = {"public": asked.join.public, "issuer": asked.issuer, "until_day": until_day, "issued": issued}
+        await connection.execute(db.new(credentials, connection).values(row))
+        kept: bytes = (await connection.scalars(select(credentials.c.issued).where(*this))).one()
+        return kept
+
+    return await authority.database.run(enter)
+
+
+async def end(authority: Authority, invitation: str) -> None:
+    """Let who joined by this invitation renew no more: what it has ends with its period. Raises Misuse."""
+    hash_ = hash_of(declaration.normal_code(invitation))
+
+    async def enter(connection: AsyncConnection) -> None:
+        if await _member(connection, hash_) is None:
+            raise Misuse("nobody joined by this invitation; check it")
+        await connection.execute(db.new(store.ended, connection).values(invitation=hash_))
+
+    await authority.database.run(enter)
+
+
+async def _issued(authority: Authority, asked: UserJoin | Renewal) -> bytes:
     current = await authority.current()
     parameters.check_issuer_day(current.trusted.parameters, asked.issuer, today(authority.clock))
+    public = next(one.key.x for one in current.trusted.parameters.issuers if one.number == asked.issuer)
     issued = await asyncio.to_thread(
         credential.issue,
         authority.curve,
         authority.random,
-        keys.read_issuer(authority.folder, keys.issuer_file(asked.issuer)),
+        keys.read_issuer(authority.folder, keys.name_of(authority.folder, keys.issuer_file(asked.issuer), public)),
         current.keys.issuer(asked.issuer),
         asked.join,
         asked.join.nonce,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -41,10 +42,50 @@ def read(folder: Path, name: str, size: int | None = None) -> bytes:
     return secret
 
 
-def check(folder: Path, *names: str) -> None:
-    """Read these keys, and all others there are. Raises StorageError, which is better known at the start than later."""
-    for name in {*names, *sealing.names(folder)}:
+def check(folder: Path, *kinds: str) -> None:
+    """Read all keys there are; one of each of these kinds has to be.
+
+    Raises StorageError, which is better known at the start than later.
+    """
+    missing = [kind for kind in kinds if not others(folder, kind, "")]
+    for name in (*missing, *sealing.names(folder)):
         read(folder, name)
+
+
+def name_of(folder: Path, kind: str, public: bytes) -> str:
+    """The name of the secret key of this kind that belongs to this public key.
+
+    The first of a kind is named for the kind alone; what comes after it, also for its public key, so that two who make
+    a key at once do not overwrite each other's.
+    """
+    named = _named(kind, public)
+    return named if named in sealing.names(folder) else kind
+
+
+def _named(kind: str, public: bytes) -> str:
+    return f"{kind}-{hashlib.sha256(public).hexdigest()[:16]}"
+
+
+def write_next(folder: Path, kind: str, public: bytes, secret: bytes) -> None:
+    """Write the secret of a public key that nobody has heard of yet. Raises StorageError."""
+    write(folder, _named(kind, public), secret)
+
+
+def destroy(folder: Path, name: str) -> bool:
+    """Delete a key for good; whether it was there."""
+    file = folder / FOLDER / name
+    there = file.exists()
+    file.unlink(missing_ok=True)
+    return there
+
+
+def others(folder: Path, kind: str, name: str) -> list[str]:
+    """The names of all keys of this kind but the one of this name."""
+    return [one for one in sealing.names(folder) if one != name and (one == kind or one.startswith(f"{kind}-"))]
+
+
+def _missing(folder: Path, kind: str) -> StorageError:
+    return StorageError(f"{folder / FOLDER} has no {kind} key for what the parameters say; bring it back from a backup")
 
 
 def _scalars(folder: Path, name: str, data: bytes) -> list[int]:
@@ -61,7 +102,12 @@ def issuer_file(number: int) -> str:
 
 def write_issuer(folder: Path, name: str, secret: IssuerSecret) -> None:
     """Write x and y of an issuer."""
-    write(folder, name, encode_scalar(secret.x) + encode_scalar(secret.y))
+    write(folder, name, issuer_bytes(secret))
+
+
+def issuer_bytes(secret: IssuerSecret) -> bytes:
+    """X and y of an issuer, as they are kept."""
+    return encode_scalar(secret.x) + encode_scalar(secret.y)
 
 
 def read_issuer(folder: Path, name: str) -> IssuerSecret:
@@ -75,9 +121,9 @@ def write_server(folder: Path, secret: ServerSecret) -> None:
     write(folder, "server", encode_scalar(secret.y))
 
 
-def read_server(folder: Path) -> ServerSecret:
+def read_server(folder: Path, name: str = "server") -> ServerSecret:
     """Ys of the server. Raises StorageError."""
-    return ServerSecret(*_scalars(folder, "server", read(folder, "server", SCALAR_SIZE)))
+    return ServerSecret(*_scalars(folder, name, read(folder, name, SCALAR_SIZE)))
 
 
 def write_joining(folder: Path, secret: int) -> None:
@@ -101,30 +147,35 @@ def remove_joining(folder: Path) -> None:
     (folder / FOLDER / JOINING).unlink()
 
 
-def write_credential(folder: Path, credential: Credential) -> None:
-    """Write a proxy's credential and its secret key."""
-    write(folder, "credential", encode_scalar(credential.secret) + credential.s1.encode() + credential.s2.encode())
+def write_credential(folder: Path, credential: Credential, group: bytes = b"") -> None:
+    """Write a proxy's credential and its secret key. group: the group's public key, for all but the first."""
+    secret = encode_scalar(credential.secret) + credential.s1.encode() + credential.s2.encode()
+    write(folder, _named("credential", group) if group else "credential", secret)
 
 
-def read_credential(folder: Path, curve: Curve) -> Credential:
+def read_credential(folder: Path, curve: Curve, name: str = "credential") -> Credential:
     """A proxy's credential. Raises StorageError."""
-    data = read(folder, "credential", SCALAR_SIZE + 2 * G1_SIZE)
-    (secret,) = _scalars(folder, "credential", data[:SCALAR_SIZE])
+    data = read(folder, name, SCALAR_SIZE + 2 * G1_SIZE)
+    (secret,) = _scalars(folder, name, data[:SCALAR_SIZE])
     try:
         s1 = curve.decode_g1(data[SCALAR_SIZE:-G1_SIZE], "S1")
         s2 = curve.decode_g1(data[-G1_SIZE:], "S2")
     except Malformed:
-        raise StorageError(
-            f"the key {folder / FOLDER / 'credential'} is damaged; bring it back from a backup"
-        ) from None
+        raise StorageError(f"the key {folder / FOLDER / name} is damaged; bring it back from a backup") from None
     return Credential(secret, s1, s2)
 
 
-def read_signing(folder: Path, name: str) -> Ed25519PrivateKey:
-    """The authority's signing key `chain` or `publication`. Raises StorageError."""
-    return Ed25519PrivateKey.from_private_bytes(read(folder, name, 32))
+def read_signing(folder: Path, kind: str, public: bytes) -> Ed25519PrivateKey:
+    """The authority's key `chain` or `publication` that belongs to this public key. Raises StorageError."""
+    key = Ed25519PrivateKey.from_private_bytes(read(folder, name_of(folder, kind, public), 32))
+    if key.public_key().public_bytes_raw() != public:
+        raise _missing(folder, kind)
+    return key
 
 
-def read_seal(folder: Path) -> SealSecret:
-    """The authority's key that reports are sealed to. Raises StorageError."""
-    return read_seal_secret(read(folder, "seal", SEAL_SEED))
+def read_seal(folder: Path, public: bytes) -> SealSecret:
+    """The authority's key that reports are sealed to under this public key. Raises StorageError."""
+    secret = read_seal_secret(read(folder, name_of(folder, "seal", public), SEAL_SEED))
+    if secret.public != public:
+        raise _missing(folder, "seal")
+    return secret

@@ -65,6 +65,18 @@ OPERATIONS = (
         messages.UserJoin,
         authority.JOIN_LIMIT,
     ),
+    Operation(
+        "post",
+        messages.RENEWAL_PATH,
+        ("authority",),
+        "Renew: a credential under a later issuer for a member.",
+        messages.Issued,
+        _BODY
+        | _MANY
+        | {403: "No member, or the proof is refused.", 409: "For another key: fetch the parameters anew."},
+        messages.Renewal,
+        authority.JOIN_LIMIT,
+    ),
     Operation("get", messages.HEADS_PATH, _READ, "How far the two chains go.", messages.Heads, {}),
     Operation("get", messages.PARAMETERS_PATH, _READ, "A link of the parameters.", messages.Link, _LATER),
     Operation("get", messages.PUBLICATIONS_PATH, _READ, "A link of the publications.", messages.Link, _LATER),

@@ -20,6 +20,7 @@ from backend_stub.following import HEADS_LIMIT, Follower
 from backend_stub.identity import Identity
 from backend_stub.listening import ANSWER_SECONDS
 from backend_stub.rates import Rate
+from backend_stub.signing import CREDENTIAL, Membership
 from protocol import batch, contact, messages
 from protocol.errors import Malformed, NotMine, Refused, SpotError, TooMany, Unreachable
 from protocol.messages import Answer, ContactRecord, Outcomes, Submission, Submissions
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from backend_stub.clock import Clock
     from backend_stub.following import Known
     from backend_stub.settings import ProxySettings
-    from protocol.credential import Credential
     from protocol.curve import Curve
     from protocol.messages import Outcome, Partial
     from protocol.randomness import Random
@@ -55,7 +55,7 @@ class Extender:
     def __init__(
         self,
         told: ProxySettings,
-        own: Credential,
+        own: Membership,
         follower: Follower,
         asking: aiohttp.ClientSession,
         curve: Curve,
@@ -154,14 +154,14 @@ class Extender:
         wrong = self._wrong_partials(known, submissions, partials)
         if wrong:
             log.error("the server signed %d of %d submissions wrongly; tell its operator", len(wrong), len(submissions))
-        group = self._told.group
+        group, own = self._own.current(known)
         key = known.keys.signers.groups[group]
         results: list[Result] = []
         for index, outcome in enumerate(outcomes):
             if index in wrong:
                 results.append(Unreachable("the server signed wrongly; try again later, through another proxy"))
             elif outcome.partial is not None:
-                results.append(contact.extend(self._random, self._own, group, key, submissions[index], outcome.partial))
+                results.append(contact.extend(self._random, own, group, key, submissions[index], outcome.partial))
             else:
                 results.append(Refused(outcome.refusal) if outcome.refusal is not None else None)
         return results
@@ -233,7 +233,8 @@ async def serving(
     """The proxy of this folder, answering. changes: to its settings. Raises SpotError where it cannot start."""
     told = settings.read(settings.ProxySettings, folder, changes)
     curve = told.open_curve()
-    own = keys.read_credential(folder, curve)
+    keys.check(folder, CREDENTIAL)
+    own = Membership(folder, told.group, curve)
     identity = Identity(folder, told)
     async with session(identity.calling) as asking:
         follower = Follower(told, asking, curve, clock or told.open_clock())

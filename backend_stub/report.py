@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from sqlalchemy import func, insert, select, update
 
-from backend_stub import chains, groups, progress, store, verifying
+from backend_stub import chains, groups, keys, progress, store, verifying
 from backend_stub import database as db
 from backend_stub.clock import today
 from backend_stub.join import hash_of
@@ -88,9 +88,10 @@ async def declare(authority: Authority, sealed: SealedReport) -> bytes:
     loop = asyncio.get_running_loop()
     due = loop.time() + len(sealed.sealed) * PACE
     now = authority.clock.now()
-    if not await authority.database.run(lambda connection: chains.knows(connection, sealed.parameters, now)):
+    known = await authority.database.run(lambda connection: chains.known(connection, sealed.parameters, now))
+    if known is None:
         raise NotMine("this report was made by parameters that are not in use; sync, then declare again")
-    opened = await asyncio.to_thread(_open, authority, sealed)
+    opened = await asyncio.to_thread(_open, authority, known.seal_key, sealed)
     # A report that comes again while it is checked waits for the answer: no code has more checked than its attempts.
     lock = authority.under_way.setdefault(opened.digest, asyncio.Lock())
     async with lock:
@@ -99,8 +100,8 @@ async def declare(authority: Authority, sealed: SealedReport) -> bytes:
     return answer
 
 
-def _open(authority: Authority, sealed: SealedReport) -> Opened:
-    report = declaration.unseal(authority.seal, sealed)
+def _open(authority: Authority, seal_key: bytes, sealed: SealedReport) -> Opened:
+    report = declaration.unseal(keys.read_seal(authority.folder, seal_key), sealed)
     body = messages.decode(messages.ReportBody, report.body)
     try:
         code = hash_of(declaration.normal_code(body.code))

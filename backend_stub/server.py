@@ -22,6 +22,7 @@ from backend_stub.clock import today
 from backend_stub.following import Follower
 from backend_stub.identity import Identity
 from backend_stub.matching import Entry
+from backend_stub.signing import SERVER, ServerKeys
 from protocol import contact, messages
 from protocol.encounter import day_of
 from protocol.errors import Refused, SpotError
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from backend_stub.clock import Clock
     from backend_stub.database import Database
     from backend_stub.following import Known
-    from protocol.contact import ServerSecret
     from protocol.curve import Curve
     from protocol.randomness import Random
 
@@ -50,9 +50,9 @@ class Server:
     """What the server's one handler works with."""
 
     def __init__(
-        self, secret: ServerSecret, database: Database, follower: Follower, curve: Curve, clock: Clock, random: Random
+        self, own: ServerKeys, database: Database, follower: Follower, curve: Curve, clock: Clock, random: Random
     ) -> None:
-        self._secret = secret
+        self._own = own
         self._database = database
         self._follower = follower
         self._curve = curve
@@ -84,7 +84,7 @@ class Server:
         known = self._follower.known()
         refusals = await asyncio.to_thread(check_submissions, self._curve, self._random, known, submissions)
         signed_days = await self._record(known, submissions, refusals)
-        return await asyncio.to_thread(self._sign, submissions, signed_days, refusals)
+        return await asyncio.to_thread(self._sign, known, submissions, signed_days, refusals)
 
     async def _record(
         self, known: Known, submissions: Sequence[Submission], refusals: dict[int, SpotError]
@@ -100,16 +100,21 @@ class Server:
         return {index: one for index, one in zip(good, results, strict=True) if not isinstance(one, Refused)}
 
     def _sign(
-        self, submissions: Sequence[Submission], signed_days: dict[int, int | None], refusals: dict[int, SpotError]
+        self,
+        known: Known,
+        submissions: Sequence[Submission],
+        signed_days: dict[int, int | None],
+        refusals: dict[int, SpotError],
     ) -> list[Outcome]:
         outcomes = []
+        number, secret = self._own.current(known)
         for index, one in enumerate(submissions):
             day = signed_days.get(index)
             partial = None
             if day is not None:
                 nullifier = contact.nullifier_of(one)
-                signature = contact.sign_partially(self._curve, self._secret, one.ccm, day, nullifier)
-                partial = Partial(server=1, day=day, signature=signature)
+                signature = contact.sign_partially(self._curve, secret, one.ccm, day, nullifier)
+                partial = Partial(server=number, day=day, signature=signature)
             refusal = refusals[index].text[:REFUSAL_LENGTH] if index in refusals else None
             outcomes.append(Outcome(partial=partial, refusal=refusal))
         return outcomes
@@ -125,6 +130,7 @@ class Server:
             await self._clock.sleep(CLEAN_EVERY)
             try:
                 await self.clean()
+                self._own.tidy(self._follower.known())
             except SpotError as error:
                 log.warning("old submissions are not forgotten yet: %s", error.text)
 
@@ -137,12 +143,12 @@ async def serving(
     told = settings.read(settings.ServerSettings, folder, changes)
     clock = clock or told.open_clock()
     curve = told.open_curve()
-    secret = keys.read_server(folder)
+    keys.check(folder, SERVER)
     identity = Identity(folder, told)
     opened = db.opened(folder / DATABASE, store.SERVER, told.database)
     async with opened as database, session(identity.calling) as asking:
         follower = Follower(told, asking, curve, clock)
-        server = Server(secret, database, follower, curve, clock, secrets.token_bytes)
+        server = Server(ServerKeys(folder, curve, clock), database, follower, curve, clock, secrets.token_bytes)
         app = web.application([http.post(messages.PARTIAL_PATH, server.partial)], told)
         work = (follower.run(), server.clean_for_ever(), identity.watch())
         metrics = app[web.METRICS]

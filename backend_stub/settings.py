@@ -94,8 +94,9 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
 
     public_url: where agents reach it; publish_every: s between publications, if there is something to publish;
     parameters_days: how long parameters are valid; issuer_days: the period of a user issuer key; issuer_overlap: for
-    so many of its last days the next key is in use already; invitation_days: how long an invitation is valid; workers:
-    how many processes check declared lists; none: threads do it, and long lists slow the other answers down; static:
+    so many of its last days the next key is in use already; invitation_days: how long an invitation is valid;
+    lapse_days: how long after its last credential a member may still renew; workers: how many processes check declared
+    lists; none: threads do it, and long lists slow the other answers down; static:
     where both chains are written as files, for any web server to serve, seen from the part's folder;
     database: a PostgreSQL instead of SQLite in its folder.
     """
@@ -109,6 +110,7 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
     invitation_days: Days = 30
     joins_a_second: Often = 50.0
     declarations_a_second: Often = 20.0
+    lapse_days: Days = 365
     workers: Annotated[int, Meta(ge=0, le=64)] = 2
     static: str = "static"
     database: DatabaseUrl = ""

@@ -70,6 +70,23 @@ members = Table(
 )
 """Who joined: T, and the answer to give again to the very same request (its SHA-256)."""
 
+credentials = Table(
+    "credentials",
+    authority,
+    Column("public", ForeignKey(members.c.public), primary_key=True),
+    Column("issuer", Integer, primary_key=True, autoincrement=False),
+    Column("until_day", Integer, nullable=False),
+    Column("issued", LargeBinary, nullable=False),
+)
+"""What members got by renewing, one an issuer: given again to whoever proves to be the member."""
+
+ended = Table(
+    "ended",
+    authority,
+    Column("invitation", ForeignKey(members.c.invitation), primary_key=True),
+)
+"""Members who may not renew any more."""
+
 proxies = Table(
     "proxies",
     authority,

@@ -117,12 +117,17 @@ def resume(head: Head, keys: Sequence[PublicationKey], link: Link, forgotten: fl
     return chain.head_of(hashing.PUBLICATION, link, publication.number), publication
 
 
-def _read(keys: Sequence[PublicationKey], link: Link) -> Publication:
-    publication = messages.decode(Publication, link.body)
-    holding = [one.key for one in keys if one.first <= publication.number]
+def key_of(keys: Sequence[PublicationKey], number: int) -> bytes:
+    """The key of the publication of this number. Raises KeyChanged where there is none."""
+    holding = [one.key for one in keys if one.first <= number]
     if not holding:
         raise KeyChanged("the parameters name no key for this publication any more; sync again")
-    chain.check_signature(holding[-1], hashing.PUBLICATION, link)
+    return holding[-1]
+
+
+def _read(keys: Sequence[PublicationKey], link: Link) -> Publication:
+    publication = messages.decode(Publication, link.body)
+    chain.check_signature(key_of(keys, publication.number), hashing.PUBLICATION, link)
     if any(len(day.tokens) % TOKEN_SIZE for day in publication.days):
         raise Malformed("the tokens of a publication are cut; the authority must mend it")
     return publication

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from backend_stub import status
-from backend_stub.commands.common import AsJson, Folder, say_json
+from backend_stub.commands.common import EPOCH, AsJson, Folder, say_json
 
 
 def show_status(folder: Folder, as_json: AsJson = False) -> None:
@@ -23,8 +23,12 @@ def show_status(folder: Folder, as_json: AsJson = False) -> None:
     for part, figures in found.items():
         table = Table(title=part, title_justify="left", show_header=False, box=None, pad_edge=False)
         table.add_column(min_width=28)
+        ages = figures.pop("key_ages", [])
         for figure, value in figures.items():
             table.add_row(f"  {figure.replace('_', ' ')}", Text(_text(figure, value)))
+        for key in ages:
+            until = "" if key["until_day"] is None else f", until {EPOCH + timedelta(key['until_day'])}"
+            table.add_row(f"  key {key['key']}", Text(f"{key['days']} days old{until}"))
         console.print(table)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from backend_stub import groups, report
+from backend_stub import groups, keys, report
 from protocol import declaration, messages
 from protocol.declaration import Reason
 from protocol.encounter import token_of
@@ -223,7 +223,8 @@ async def test_an_unknown_issuer_is_said_so(there: World, users: tuple[User, Use
 
 async def _opened(there: World, made: Declaring) -> messages.Report:
     async with there.office() as office:
-        return declaration.unseal(office.seal, made.sealed)
+        seal_key = (await office.current()).trusted.parameters.seal_key
+        return declaration.unseal(keys.read_seal(office.folder, seal_key), made.sealed)
 
 
 async def _send(there: World, made: messages.Report, reply_key: bytes) -> messages.Receipt:

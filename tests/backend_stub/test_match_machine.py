@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backend_stub.following import Follower
+    from backend_stub.signing import ServerKeys
+    from protocol.contact import ServerSecret
     from protocol.messages import Outcome, Submission
     from tests.support import Member
 
@@ -65,6 +67,14 @@ SUBMISSIONS = some.builds(
 POOLS = some.lists(some.tuples(some.integers(0, 1), some.lists(SUBMISSIONS, min_size=1, max_size=4)), max_size=4)
 
 
+class OneKey:
+    """What the server signs with, however late it is."""
+
+    def current(self, _known: object) -> tuple[int, ServerSecret]:
+        """Number and secret."""
+        return 1, WORLD.server
+
+
 class Match(RuleBasedStateMachine):
     """`days`: what the servers recorded, as their answers say; `signed`: what they signed for."""
 
@@ -84,7 +94,7 @@ class Match(RuleBasedStateMachine):
         self.databases = self.runner.run(self.opening.__aenter__())
         follower = cast("Follower", Knowing())
         self.servers = [
-            Server(WORLD.server, database, follower, WORLD.curve, self.clock, secrets.token_bytes)
+            Server(cast("ServerKeys", OneKey()), database, follower, WORLD.curve, self.clock, secrets.token_bytes)
             for database in self.databases
         ]
 
