@@ -14,14 +14,16 @@ from protocol.encounter import SECONDS_A_DAY
 from scripts.benchmarks.replay import contacts as contact_files
 from scripts.benchmarks.replay import row_of, truth
 from scripts.benchmarks.replay.contacts import SLOT, START_DAY
-from scripts.benchmarks.replay.town import Illness, read_progress, replay
+from scripts.benchmarks.replay.plan import Illness
+from scripts.benchmarks.replay.progress import read_progress
+from scripts.benchmarks.replay.town import replay
 from scripts.benchmarks.replay.truth import Declared, begin_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from scripts.benchmarks.replay.contacts import Contacts
-    from scripts.benchmarks.replay.town import Progress
+    from scripts.benchmarks.replay.progress import Progress
 
 LOSS = 0.5
 HOUR = 3600

@@ -21,15 +21,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from scripts.benchmarks.replay import contacts as contact_files
 from scripts.benchmarks.replay import truth
-from scripts.benchmarks.replay.town import draw_ill, replay
+from scripts.benchmarks.replay.plan import draw_ill
+from scripts.benchmarks.replay.town import replay
 from scripts.benchmarks.tables import machine, machine_text, notes, show
 
 if TYPE_CHECKING:
     import argparse
 
     from scripts.benchmarks.replay.contacts import Contacts
-    from scripts.benchmarks.replay.town import Illness
-    from scripts.benchmarks.replay.town import Progress as Replayed
+    from scripts.benchmarks.replay.plan import Illness
+    from scripts.benchmarks.replay.progress import Progress as Replayed
 
 LOSSES = (0.3, 0.5, 0.7)
 REACH = {0.3: 0.99, 0.5: 0.99}  # share of pair-days of 15 minutes or more that both sides hold a record of
@@ -40,9 +41,14 @@ ILL_SHARE = 0.1
 
 def add_to(subjects: Any) -> None:
     """Add this subject to the command line."""
-    parser = subjects.add_parser("replay", help="recorded contacts, lived through by real agents and a real backend")
+    words = "recorded contacts, lived through by real agents and a real backend"
+    about = f"{__doc__.partition(': ')[2]} Interrupted, the same command goes on after the last whole day."
+    parser = subjects.add_parser("replay", help=words, description=about)
     parser.add_argument(
-        "--data", type=Path, required=True, help="file, or folder with one: rows of second, person, person; 20 s apart"
+        "--data",
+        type=Path,
+        required=True,
+        help="file, or folder with one: rows of second, person, person; such as those of sociopatterns.org",
     )
     parser.add_argument("--loss", type=float, action="append", help="share of advertisements lost (default .3 .5 .7)")
     parser.add_argument("--days", type=int, help="only the first so many")
@@ -62,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         contacts = contact_files.read(options.data, options.days, options.people)
     except (OSError, ValueError) as error:
-        notes.print(f"The data cannot be read: {error}")
+        notes.print(f"The data cannot be read: {error}. Files that can: the contact lists of sociopatterns.org.")
         return 2
     count = max(1, round(len(contacts.people) * ILL_SHARE)) if options.diagnosed is None else options.diagnosed
     ill = draw_ill(contacts, options.seed, count)
@@ -185,7 +191,7 @@ def _show(contacts: Contacts, ill: list[Illness], rows: list[dict[str, Any]], fo
         ],
         "To be warned: by the parameters, and what sensors recorded before the declaration, taken as heard without a "
         "gap. After: minutes from declaring to the warning, median and most; the authority publishes hourly, agents "
-        "look hourly.",
+        "look hourly (here from 8 to 20, in steps of five minutes).",
         *(
             f"{row['loss']:.0%}: {name} {what}, {row['scores'][name]:.1f} weighted minutes where 15 warn"
             for row in rows

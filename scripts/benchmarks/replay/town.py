@@ -6,15 +6,10 @@ import asyncio
 import contextlib
 import math
 import random
-import shutil
 import time
-from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import msgspec
-from filelock import FileLock
 
 from agent.epochs import GRACE
 from backend_stub.founding import LIMITS
@@ -27,8 +22,10 @@ from scripts.benchmarks.replay import people
 from scripts.benchmarks.replay.contacts import SLOT
 from scripts.benchmarks.replay.part import SharedClock
 from scripts.benchmarks.replay.people import Meter, Nearness, Person
+from scripts.benchmarks.replay.plan import hours
+from scripts.benchmarks.replay.progress import keep, read_progress, restored
 from scripts.benchmarks.replay.traffic import counted
-from scripts.benchmarks.replay.truth import Declared, Entry, begin_of
+from scripts.benchmarks.replay.truth import Declared
 from scripts.benchmarks.simulation import Clock
 
 if TYPE_CHECKING:
@@ -37,44 +34,19 @@ if TYPE_CHECKING:
 
     from scripts.benchmarks.replay.backend import Backend, Outage
     from scripts.benchmarks.replay.contacts import Contacts, Pair
+    from scripts.benchmarks.replay.plan import Illness
+    from scripts.benchmarks.replay.progress import Progress
     from scripts.benchmarks.replay.traffic import Traffic
 
-LIVE, KEPT, FRESH = "live", "kept", "kept.new"
-PROGRESS = "progress.json"
 MINUTE = 60
-AWAKE = (8.0, 20.0)  # hours in which agents look at the backend; longer where contacts begin before or go on after
-EARLY, LATE = 0.5, 1.5  # hours before the first contact and after the last
 GETTING_UP = 1800.0  # seconds within which agents begin their day
+TOGETHER = 300  # seconds: agents due within so long deal with the backend at once, the earlier ones so much later
 AT_ONCE = 8  # agents that deal with the backend at once
 PUBLISHED_HOURLY = 3600.0
 PUBLISHED_SECONDS = 20.0  # real, until a publication that is due is there
 CODE_DAYS = 3
 TRY_AGAIN = 600.0  # seconds after which a declaration that reached nobody is sent again
 SWEEP = math.ceil(GRACE / SLOT) * SLOT  # seconds after an epoch's end at which its keys are destroyed
-
-
-class Illness(msgspec.Struct, frozen=True):
-    """Somebody who is to declare. at: seconds since 1970; onset: day."""
-
-    person: str
-    at: float
-    onset: int
-
-
-class Progress(msgspec.Struct, kw_only=True):
-    """What is kept of a replay after each day. cpu: processor seconds, by part; real: seconds that it took."""
-
-    days: int = 0
-    declared: list[Declared] = msgspec.field(default_factory=list)
-    warned: dict[str, float] = msgspec.field(default_factory=dict)
-    ledger: dict[str, dict[str, Entry]] = msgspec.field(default_factory=dict)
-    cpu: dict[str, float] = msgspec.field(default_factory=dict)
-    sent: int = 0
-    received: int = 0
-    connections: int = 0
-    outages: int = 0
-    hours_away: float = 0.0
-    real: float = 0.0
 
 
 @dataclass
@@ -110,7 +82,8 @@ class Town:
                 await self._live_slot(at, slots.get(at, frozenset()))
             await self.backend.follow(outages, self.clock.now())
             waiting = await self._declare_due(waiting)
-            await self._sync_due()
+            if minute % TOGETHER == 0:
+                await self._sync_due()
         await self._live_slot(int(ends), frozenset())
 
     async def _pass_until(self, at: float) -> None:
@@ -167,7 +140,7 @@ class Town:
                     receipt = await self.people[one.person].declare(code)
                 contacts = sum(found.declared for found in self.people[one.person].store.encounters())
                 if receipt.days:  # else nobody was met while infectious
-                    self.publication_due = self.publication_due or now + PUBLISHED_HOURLY + MINUTE
+                    self.publication_due = self.publication_due or now + PUBLISHED_HOURLY + TOGETHER
             except Unreachable:
                 later.append((now + TRY_AGAIN, one, code))
                 continue
@@ -200,75 +173,6 @@ class Town:
             self.progress.ledger.setdefault(name, {}).update(person.entries())
 
 
-def hours(day: int, slots: dict[int, frozenset[Pair]]) -> tuple[float, float]:
-    """From when to when people are awake on this day, seconds since 1970, by whole minutes."""
-    begin = begin_of(day)
-    first, last = AWAKE
-    if slots:
-        first = min(first, (min(slots) - begin) / 3600 - EARLY)
-        last = max(last, (max(slots) - begin) / 3600 + LATE)
-    minutes = [int(max(0.0, min(24.0, hour)) * 60) for hour in (first, last)]
-    return begin + minutes[0] * 60, begin + minutes[1] * 60
-
-
-def draw_ill(contacts: Contacts, seed: int, count: int) -> list[Illness]:
-    """Who declares when: at working hours of days after the first, likelier who met many in the three days before."""
-    chance = random.Random(f"{seed} ill")  # noqa: S311 (to be repeatable)
-    met = contacts.seconds()
-    days = [day for day in contacts.days if day] or list(contacts.days)
-    ill: dict[str, Illness] = {}
-    for _ in range(count):
-        day = chance.choice(days)
-        weights: Counter[str] = Counter()
-        for (on, pair), seconds in met.items():
-            if day - 3 <= on <= day:
-                for name in set(pair).difference(ill):
-                    weights[name] += seconds
-        if weights:
-            names = sorted(weights)
-            (person,) = chance.choices(names, [weights[name] for name in names])
-            at = begin_of(day) + int(chance.uniform(9, 17) * 60) * 60
-            ill[person] = Illness(person, at, day_of(at) - chance.randrange(3))
-    return sorted(ill.values(), key=lambda one: one.at)
-
-
-# --- what is kept ---
-
-
-def read_progress(folder: Path) -> Progress:
-    """How far the replay in this folder is."""
-    file = folder / KEPT / PROGRESS
-    return msgspec.json.decode(file.read_bytes(), type=Progress) if file.exists() else Progress()
-
-
-async def _checkpoint(folder: Path, town: Town) -> None:
-    """Keep a copy of stores, databases and figures as they are at the end of a day."""
-    await town.backend.stop()
-    (folder / LIVE / PROGRESS).write_bytes(msgspec.json.encode(town.progress))
-    shutil.rmtree(folder / FRESH, ignore_errors=True)
-    shutil.copytree(folder / LIVE, folder / FRESH, ignore=shutil.ignore_patterns("*-shm", "*.lock"))
-    if (folder / KEPT).exists():
-        (folder / KEPT).rename(folder / "kept.old")
-    (folder / FRESH).rename(folder / KEPT)
-    shutil.rmtree(folder / "kept.old", ignore_errors=True)
-    await town.backend.start()
-
-
-def _make(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def _restore(folder: Path) -> None:
-    if (folder / "kept.old").exists() and not (folder / KEPT).exists():
-        (folder / "kept.old").rename(folder / KEPT)
-    shutil.rmtree(folder / LIVE, ignore_errors=True)
-    if (folder / KEPT).exists():
-        shutil.copytree(folder / KEPT, folder / LIVE)
-
-
-# --- all days ---
-
-
 async def replay(
     contacts: Contacts, folder: Path, loss: float, seed: int, ill: list[Illness], tell: Callable[[str, Progress], None]
 ) -> Progress:
@@ -276,35 +180,33 @@ async def replay(
 
     Raises filelock.Timeout where the same replay is being run already.
     """
-    _make(folder)
-    with FileLock(folder / "replay.lock", timeout=0, mode=0o600):
-        return await _go_on(contacts, folder, loss, seed, ill, tell)
-
-
-async def _go_on(
-    contacts: Contacts, folder: Path, loss: float, seed: int, ill: list[Illness], tell: Callable[[str, Progress], None]
-) -> Progress:
     total = contacts.length + 1
     progress = read_progress(folder)
     if progress.days >= total:
         return progress
-    _restore(folder)
-    async with _town(contacts, folder, loss, seed, progress) as town:
-        for day in range(progress.days, total):
-            chance = random.Random(f"{seed} {day} away")  # noqa: S311 (to be repeatable)
-            begins, ends = hours(day, contacts.days.get(day, {}))
-            outages = backends.draw_outages(chance, town.backend.proxies, begins, ends)
-            if day in contacts.days or day == total - 1:
+    with restored(folder) as live:
+        async with _town(contacts, live, loss, seed, progress) as town:
+            for day in range(progress.days, total):
                 tell(f"day {day + 1}", progress)
-                async with _measured(town):
-                    await town.live(day, [one for one in ill if day_of(one.at) == day_of(begins)], outages)
-                progress.outages += len(outages)
-                progress.hours_away += sum(one.ends - one.begins for one in outages) / 3600
-                town.note()
-            progress.days = day + 1
-            await _checkpoint(folder, town)
+                if day in contacts.days or day == total - 1:
+                    await _live(town, day, seed, ill)
+                progress.days = day + 1
+                await town.backend.stop()
+                keep(folder, progress)
+                await town.backend.start()
     tell("", progress)
     return progress
+
+
+async def _live(town: Town, day: int, seed: int, ill: list[Illness]) -> None:
+    chance = random.Random(f"{seed} {day} away")  # noqa: S311 (to be repeatable)
+    begins, ends = hours(day, town.contacts.days.get(day, {}))
+    outages = backends.draw_outages(chance, town.backend.proxies, begins, ends)
+    async with _measured(town):
+        await town.live(day, [one for one in ill if day_of(one.at) == day_of(begins)], outages)
+    town.progress.outages += len(outages)
+    town.progress.hours_away += sum(one.ends - one.begins for one in outages) / 3600
+    town.note()
 
 
 @asynccontextmanager
@@ -326,9 +228,7 @@ async def _measured(town: Town) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _town(contacts: Contacts, folder: Path, loss: float, seed: int, progress: Progress) -> AsyncIterator[Town]:
-    live = folder / LIVE
-    live.mkdir(mode=0o700, exist_ok=True)
+async def _town(contacts: Contacts, live: Path, loss: float, seed: int, progress: Progress) -> AsyncIterator[Town]:
     clock = Clock(hours(progress.days, contacts.days.get(progress.days, {}))[0])
     shared = SharedClock.make(live / "clock", clock.now())
     if not (live / "backend").exists():
