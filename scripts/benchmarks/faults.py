@@ -31,6 +31,7 @@ def add_to(subjects: Any) -> None:
     parser.add_argument("--submissions", type=int, default=100_000, help="answered in all (default 100000)")
     parser.add_argument("--kills", type=int, default=200, help="of parts, at random points (default 200)")
     parser.add_argument("--agents", type=int, default=30, help="real ones, beside light clients (default 30)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="under load at most (default 60)")
     parser.add_argument("--seed", default="1", help="of what is drawn: who meets whom, and what fails when (1)")
     parser.add_argument("--folder", type=Path, help="where all of it lives (default: a temporary folder)")
     parser.add_argument("--json", action="store_true", help="print numbers for machines")
@@ -51,7 +52,14 @@ def run(options: argparse.Namespace) -> int:
                 notes.print(f"{text}, {answered} answered")
 
         trial = Trial(
-            Path(folder), options.database, options.submissions, options.kills, options.agents, options.seed, told
+            Path(folder),
+            options.database,
+            options.submissions,
+            options.kills,
+            options.agents,
+            options.seed,
+            told,
+            minutes=options.minutes,
         )
         try:
             result = asyncio.run(trial.run())

@@ -43,8 +43,8 @@ STEP = 20.0  # s of the machine's clock by which others are stepped at most
 SETTINGS = {"limits.delay": 300, "limits.retry_first": 120, "limits.retry_last": 1200}  # seconds of that clock
 PUBLISH_EVERY = 600.0
 POOL_WAIT = 0.3  # s
-USERS = 40
-LANES = 128
+USERS = 40  # light clients' credentials, at most
+LANES = 128  # contacts of light clients under way at once, at most
 DISK, POSTGRES_DISK = 256, 1024  # MB
 RATE = 150.0  # submissions a second, about, to spread meetings over the run
 SLOW = 10.0  # s without progress after which the next fault comes all the same
@@ -76,7 +76,10 @@ class Result:
 
 
 class Trial:
-    """One run; `told` hears what is being done, and how many submissions were answered."""
+    """One run; `told` hears what is being done, and how many submissions were answered.
+
+    speed: of the clocks; minutes: how long it goes on at most, before everybody completes.
+    """
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class Trial:
         seed: str,
         told: Callable[[str, int], None],
         speed: float = SPEED,
+        minutes: float = float("inf"),
     ) -> None:
         self._folder = folder
         self._database = database
@@ -97,6 +101,7 @@ class Trial:
         self._seed = seed
         self._told = told
         self._speed = speed
+        self._minutes = minutes
         self._drawn = random.Random(f"{seed}: faults")  # noqa: S311 (no secret)
         self._answered = 0
         self._faults: Counter[str] = Counter()
@@ -117,13 +122,16 @@ class Trial:
         async with AsyncExitStack() as stack:
             bed = await self._found(stack)
             await bed.start()
-            crowd = await gather(bed.folder, USERS, today(self._clock), self._clock)
+            some = max(8, min(USERS, self._submissions // 50))
+            crowd = await gather(bed.folder, some, today(self._clock), self._clock)
             self._told("agents join", 0)
             seconds = self._submissions / RATE
             told = (self._folder / "agents", bed.folder, self._scale, self._seed, self._agents, seconds)
             agents = _spawn(stack, real_agents.main, told)
             await asyncio.to_thread(agents.recv)
-            clients = _spawn(stack, volume.main, (crowd, self._seed, today(self._clock), LANES))
+            clients = _spawn(
+                stack, volume.main, (crowd, self._seed, today(self._clock), min(LANES, self._submissions // 5))
+            )
             healer = asyncio.create_task(self._heal(bed))
             await self._harm(bed, clients)
             self._told("everybody completes", self._answered)
@@ -204,7 +212,8 @@ class Trial:
         """Every fault at its point, a count of answered submissions; ends when all are done and enough is answered."""
         plan = self._plan(bed)
         since = time.monotonic()
-        while plan or self._answered < self._submissions:
+        until = since + 60 * self._minutes
+        while (plan or self._answered < self._submissions) and time.monotonic() < until:
             before = self._answered
             await self._listen(clients)
             if self._answered > before:
