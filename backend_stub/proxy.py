@@ -237,7 +237,7 @@ async def serving(
     own = Membership(folder, told.group, curve)
     identity = Identity(folder, told)
     async with session(identity.calling) as asking:
-        follower = Follower(told, asking, curve, clock or told.open_clock())
+        follower = Follower(folder, told, asking, curve, clock or told.open_clock())
         extender = Extender(told, own, follower, asking, curve, secrets.token_bytes)
         authority = HandingOn(told, asking)
         app = web.application(

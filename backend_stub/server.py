@@ -147,7 +147,7 @@ async def serving(
     identity = Identity(folder, told)
     opened = db.opened(folder / DATABASE, store.SERVER, told.database)
     async with opened as database, session(identity.calling) as asking:
-        follower = Follower(told, asking, curve, clock)
+        follower = Follower(folder, told, asking, curve, clock)
         server = Server(ServerKeys(folder, curve, clock), database, follower, curve, clock, secrets.token_bytes)
         app = web.application([http.post(messages.PARTIAL_PATH, server.partial)], told)
         work = (follower.run(), server.clean_for_ever(), identity.watch())

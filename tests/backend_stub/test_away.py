@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub import calling
+from backend_stub import calling, following
 from backend_stub.problems import NotFound
 from backend_stub.running import Backend, running
 from protocol import messages
@@ -75,6 +75,32 @@ async def test_parts_wait_for_the_authority(tmp_path: Path, clock: ManualClock) 
             assert await there.submit(await there.user(), Encounter()) is None
     finally:
         await backend.stop_all()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+async def test_parts_start_without_the_authority_by_what_they_followed(there: World, *, damaged: bool) -> None:
+    left, right = await there.pair()
+    met = Encounter()
+    sides = [await there.submission(left, met), await there.submission(right, met)]
+    await there.send_submission(sides[0])
+    parts = there.backend.parts[1:]
+    for part in ("authority", *parts):
+        await there.backend.stop(part)
+        file = there.backend.folder / part / following.FILE
+        assert file.exists() == (part != "authority")
+        if damaged and part != "authority":
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 1
+            file.write_bytes(data)
+    for part in parts:
+        await there.backend.start(part)
+    await asyncio.sleep(0.3)
+    if damaged:
+        with pytest.raises(Unreachable):
+            await there.send_submission(sides[1])
+        await there.backend.start("authority")
+        await support.ready(there)
+    assert await there.send_submission(sides[1]) is not None
 
 
 async def test_another_authority_at_the_same_address_is_not_followed(tmp_path: Path, clock: ManualClock) -> None:
