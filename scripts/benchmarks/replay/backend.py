@@ -1,4 +1,4 @@
-"""The backend of a replay: every part in a process of its own, proxies that fail for hours."""
+"""The backend of a replay: authority, server and proxies in processes of their own; proxies fail for hours."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from scripts.benchmarks.replay.part import SharedClock
+    from scripts.benchmarks.replay.worker import SharedClock
 
-GROUPS, PROXIES = 2, 2  # groups, and proxies in each
+GROUPS, EACH = 2, 2  # groups, and proxies in each
 POOL_WAIT = 0.05  # real seconds; 1 s of them for each submission would be most of a replay's time
 FAILS = 0.5  # share of the days on which a proxy fails
 AWAY = (1, 4)  # hours, at least and at most
 ANSWER_SECONDS = 120  # real
-AUTHORITY = "authority"
+AUTHORITY, SERVER, PROXIES = "authority", "server", "proxies"  # the processes
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,14 @@ def draw_outages(chance: random.Random, proxies: list[str], begins: float, ends:
     return outages
 
 
-class Part:
-    """One part's process."""
+class Worker:
+    """A process that has one part of the backend, or all proxies."""
 
     def __init__(self, process: Process, told: asyncio.StreamWriter, said: asyncio.StreamReader) -> None:
         """told, said: its standard input and output."""
         self._process = process
         self._told = told
         self._said = said
-        self.away = True
 
     async def ask(self, do: str, **more: Any) -> Any:
         """Have it do something, and what it says of it."""
@@ -73,50 +72,53 @@ class Part:
 
 
 class Backend:
-    """All parts, by name."""
+    """All parts, by name, and the processes that have them."""
 
-    def __init__(self, folder: Path, parts: dict[str, Part]) -> None:
-        self.parts = parts
+    def __init__(self, folder: Path, workers: dict[str, Worker]) -> None:
         self.url = settings.read_part(folder / AUTHORITY).url
+        self.parts = settings.parts(folder)
+        self._workers = workers
+        self._away = set(self.parts)
 
     @property
-    def office(self) -> Part:
+    def office(self) -> Worker:
         """The authority's."""
-        return self.parts[AUTHORITY]
+        return self._workers[AUTHORITY]
 
     @property
     def proxies(self) -> list[str]:
         """Their names."""
-        return [name for name in self.parts if name.startswith("proxy-")]
+        return [name for name in self.parts if _worker_of(name) == PROXIES]
 
     async def cpu(self) -> dict[str, float]:
-        """Processor seconds since its start, by kind of part."""
-        total = {AUTHORITY: 0.0, "server": 0.0, "proxies": 0.0}
-        for name, part in self.parts.items():
-            total[name if name in total else "proxies"] += await part.ask("cpu")
-        return total
+        """Processor seconds since its start, by process."""
+        return {name: await worker.ask("cpu") for name, worker in self._workers.items()}
 
     async def follow(self, outages: list[Outage], now: float) -> None:
         """Have those proxies away that are to be away now."""
-        for name in self.proxies:
-            away = any(one.proxy == name and one.begins <= now < one.ends for one in outages)
-            if away != self.parts[name].away:
-                await self.parts[name].ask("stop" if away else "start")
-                self.parts[name].away = away
+        away = {one.proxy for one in outages if one.begins <= now < one.ends}
+        for name in sorted(away.symmetric_difference(self._away)):
+            await self._turn(name, "stop" if name in away else "start")
 
     async def stop(self) -> None:
         """Have nobody answer, so that databases can be copied."""
-        for part in self.parts.values():
-            if not part.away:
-                await part.ask("stop")
-                part.away = True
+        for name in self.parts:
+            if name not in self._away:
+                await self._turn(name, "stop")
 
     async def start(self) -> None:
         """Have everybody answer."""
-        for part in self.parts.values():
-            if part.away:
-                await part.ask("start")
-                part.away = False
+        for name in self.parts:
+            if name in self._away:
+                await self._turn(name, "start")
+
+    async def _turn(self, name: str, do: str) -> None:
+        await self._workers[_worker_of(name)].ask(do, part=name)
+        self._away.symmetric_difference_update({name})
+
+
+def _worker_of(part: str) -> str:
+    return part if part in (AUTHORITY, SERVER) else PROXIES
 
 
 async def establish(folder: Path, clock: SharedClock) -> None:
@@ -126,7 +128,7 @@ async def establish(folder: Path, clock: SharedClock) -> None:
         name="Replay",
         port=0,
         groups=GROUPS,
-        proxies_per_group=PROXIES,
+        proxies_per_group=EACH,
         policy=Policy(),
         pool_wait=POOL_WAIT,
     )
@@ -137,20 +139,20 @@ async def establish(folder: Path, clock: SharedClock) -> None:
 async def running(folder: Path, clock: Path) -> AsyncIterator[Backend]:
     """The backend of this folder, by the clock in this file."""
     async with AsyncExitStack() as ends:
-        parts = {}
-        for name in settings.parts(folder):
+        workers = {}
+        for name in (AUTHORITY, SERVER, PROXIES):
             log = ends.enter_context((folder / f"{name}.log").open("ab"))
-            words = ["-m", "scripts.benchmarks.replay.part", str(folder / name), str(clock)]
-            parts[name] = await _begin(words, log)
-            ends.push_async_callback(parts[name].end)
-        backend = Backend(folder, parts)
+            words = ["-m", "scripts.benchmarks.replay.worker", str(folder), str(clock)]
+            workers[name] = await _begin(words, log)
+            ends.push_async_callback(workers[name].end)
+        backend = Backend(folder, workers)
         await backend.start()
         yield backend
 
 
-async def _begin(words: list[str], log: IO[bytes]) -> Part:
+async def _begin(words: list[str], log: IO[bytes]) -> Worker:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(sys.executable, *words, stdin=pipe, stdout=pipe, stderr=log)
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("a process was begun without its pipes")
-    return Part(process, process.stdin, process.stdout)
+    return Worker(process, process.stdin, process.stdout)

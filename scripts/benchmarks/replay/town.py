@@ -20,12 +20,12 @@ from protocol.errors import SpotError, Unreachable
 from scripts.benchmarks.replay import backend as backends
 from scripts.benchmarks.replay import people
 from scripts.benchmarks.replay.contacts import SLOT
-from scripts.benchmarks.replay.part import SharedClock
 from scripts.benchmarks.replay.people import Meter, Nearness, Person
 from scripts.benchmarks.replay.plan import hours
 from scripts.benchmarks.replay.progress import keep, read_progress, restored
 from scripts.benchmarks.replay.traffic import counted
 from scripts.benchmarks.replay.truth import Declared
+from scripts.benchmarks.replay.worker import SharedClock
 from scripts.benchmarks.simulation import Clock
 
 if TYPE_CHECKING:

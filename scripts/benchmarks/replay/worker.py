@@ -1,4 +1,4 @@
-"""One part of the backend in a process of its own: `python -m scripts.benchmarks.replay.part FOLDER CLOCK`.
+"""A process that has parts of a backend: `python -m scripts.benchmarks.replay.worker FOLDER CLOCK`.
 
 Its time stands in the file CLOCK, where the bench moves it on. It is told what to do by lines of JSON.
 """
@@ -11,12 +11,11 @@ import mmap
 import struct
 import sys
 import time
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from backend_stub import authority, chains, join, report
-from backend_stub.running import serving
+from backend_stub.running import AUTHORITY, Backend
 
 POLL = 0.05  # real seconds between two looks at the time
 _TIME = struct.Struct("<d")
@@ -53,26 +52,25 @@ class SharedClock:
 
 
 async def work(folder: Path, clock: SharedClock) -> None:
-    """Answer HTTP, and do what the lines say, until there are no more."""
+    """Do what the lines say, until there are no more."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    answering = AsyncExitStack()
+    backend = Backend(folder, clock)
     try:
         while line := await reader.readline():
-            asked = json.loads(line)
-            if asked["do"] == "start":
-                await answering.enter_async_context(serving(folder, clock))
-                answer: Any = True
-            elif asked["do"] == "stop":
-                await answering.aclose()
-                answer = True
-            elif asked["do"] == "cpu":
-                answer = time.process_time()
-            else:
-                answer = await _office(folder, clock, asked)
-            print(json.dumps(answer), flush=True)
+            print(json.dumps(await _do(backend, clock, json.loads(line))), flush=True)
     finally:
-        await answering.aclose()
+        await backend.stop_all()
+
+
+async def _do(backend: Backend, clock: SharedClock, asked: dict[str, Any]) -> Any:
+    if asked["do"] == "start":
+        return await backend.start(asked["part"])
+    if asked["do"] == "stop":
+        return await backend.stop(asked["part"])
+    if asked["do"] == "cpu":
+        return time.process_time()
+    return await _office(backend.folder / AUTHORITY, clock, asked)
 
 
 async def _office(folder: Path, clock: SharedClock, asked: dict[str, Any]) -> Any:
