@@ -12,6 +12,7 @@ from agent.store import State, StoredReport
 from protocol import chain, publication
 from protocol.encounter import token_of
 from protocol.publication import PublishedToken
+from scripts.benchmarks import match
 from tests.agent.joined import met
 from tests.support import Source
 
@@ -61,3 +62,10 @@ def test_one_lookup_serves_many_publications(store: Store, kept: list[Encounter]
     lookup = Lookup(store)
     found = [lookup.find(published(PublishedToken(of_peer(one), one.day, 1))) for one in kept]
     assert found == [[(one.id, 1)] for one in kept]
+
+
+def test_the_bench_finds_all_that_it_published() -> None:
+    (row,) = match.measure((3000,), 150)
+    assert row["tokens"] >= 2900
+    assert row["agent"]["found"] == row["floor"]["found"] == match.FOUND
+    assert row["agent"]["bytes"] > row["tokens"] * 16
