@@ -18,7 +18,7 @@ from backend_stub import database as db
 from backend_stub.authority import DATABASE, FOLDER
 from backend_stub.clock import ScaledClock, today
 from backend_stub.groups import new_group, new_proxy, proxy_folder
-from backend_stub.presets import preset
+from backend_stub.presets import PRESETS, preset
 from backend_stub.settings import AuthoritySettings, ProxySettings, ServerSettings
 from protocol import chain, contact, credential, messages, parameters
 from protocol.credential import Holder
@@ -27,7 +27,6 @@ from protocol.declaration import read_seal_secret
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import Malformed, Misuse, StorageError
 from protocol.messages import (
-    Band,
     Head,
     Limits,
     Link,
@@ -65,19 +64,7 @@ LIMITS = Limits(
     retry_first=3600,
     retry_last=43200,
 )
-# Bands and alarm are those of SwissCovid; the weights of infectiousness those of the NHS.
-RISK = Risk(
-    bands=(Band(below=50.0, weight=1.0), Band(below=55.0, weight=0.5)),
-    infectiousness=(0.4, 1.0),
-    warn_at=15.0,
-    gap=120.0,
-)
-ONSET = (
-    OnsetLevel(first=-2, last=-1, level=1),
-    OnsetLevel(first=0, last=3, level=2),
-    OnsetLevel(first=4, last=9, level=1),
-)
-
+RISK, ONSET = PRESETS["spot"].risk, PRESETS["spot"].onset
 
 OTHER_DATABASE = "give another, or drop its schemas authority and server"
 FREE_PORTS = range(20_000, 32_000)

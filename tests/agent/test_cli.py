@@ -332,6 +332,9 @@ def test_exposure_and_warning(spot: Spot, store: Store) -> None:
     day = {"day": "2024-10-04", "encounters": 1, "minutes": 10.0, "risk": 15.0, "warning": True}
     assert facts(spot("exposure", "--json")[1])["days"] == [day]
     assert "Warning for 2024-10-04" in spot("exposure")[1]
+    explained = facts(spot("exposure", "--explain", "--json")[1])["explained"]
+    assert sum(one["score"] for one in explained[0]["exposures"]) == pytest.approx(day["risk"], abs=0.05)
+    assert "× nearness" in spot("exposure", "--explain")[1]
 
 
 def test_sync_without_a_backend(spot: Spot, store: Store) -> None:
