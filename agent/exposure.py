@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.nearness import expected_weight, moments, probability_within
@@ -29,7 +29,7 @@ class Share:
     weight; short: too short to count, so the score is 0; bands: minutes in each band, nearest first.
     """
 
-    exposure: Exposure
+    exposure: Exposure = field(compare=False)  # what becomes of it besides changes nothing of the risk
     minutes: float
     counted: float
     nearness: float

@@ -110,7 +110,11 @@ def pairs(folder: Path, seconds: int) -> list[Window]:
     found = []
     for file in sorted(folder.rglob("*.csv")):
         if named := re.search(r"(\d+)cm", file.name):
-            found += _cut_still(file, int(named[1]) / 100, seconds)
+            try:
+                found += _cut_still(file, int(named[1]) / 100, seconds)
+            except (KeyError, ValueError, IndexError) as error:
+                text = f"{file} is no recording ({error!r}); see: scripts/bench exposure --help"
+                raise Misuse(text) from None
     return found
 
 

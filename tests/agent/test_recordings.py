@@ -112,6 +112,10 @@ def test_no_data_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     (tmp_path / "other.sqlite").write_bytes(b"not a database at all, by any means")
     assert exposure.run(argparse.Namespace(data=tmp_path, seed=1, json=False)) == 2
     assert "is no recording" in capsys.readouterr().err
+    (tmp_path / "other.sqlite").unlink()
+    (tmp_path / "other_90cm.csv").write_text("a,b\n1,2\n")
+    assert exposure.run(argparse.Namespace(data=tmp_path, seed=1, json=False)) == 2
+    assert "is no recording" in capsys.readouterr().err
 
 
 def test_bluez_delivers_a_frame_every_four_seconds(data: Path) -> None:
