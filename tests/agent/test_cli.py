@@ -332,8 +332,8 @@ def test_exposure_and_warning(spot: Spot, store: Store) -> None:
     day = {"day": "2024-10-04", "encounters": 1, "minutes": 10.0, "risk": 15.0, "warning": True}
     assert facts(spot("exposure", "--json")[1])["days"] == [day]
     assert "Warning for 2024-10-04" in spot("exposure")[1]
-    explained = facts(spot("exposure", "--explain", "--json")[1])["explained"]
-    assert sum(one["score"] for one in explained[0]["exposures"]) == pytest.approx(day["risk"], abs=0.05)
+    (explained,) = json.loads(spot("exposure", "--explain", "--json")[1])["explained"]
+    assert sum(one["score"] for one in explained["exposures"]) == pytest.approx(day["risk"], abs=0.05)
     assert "× nearness" in spot("exposure", "--explain")[1]
 
 
