@@ -191,7 +191,8 @@ def _show(contacts: Contacts, ill: list[Illness], rows: list[dict[str, Any]], fo
         ],
         "To be warned: by the parameters, and what sensors recorded before the declaration, taken as heard without a "
         "gap. After: minutes from declaring to the warning, median and most; the authority publishes hourly, agents "
-        "look hourly (here from 8 to 20, in steps of five minutes).",
+        "look hourly (here from 8 to 20, in steps of five minutes). A contact of the last hour before declaring may "
+        "not be signed yet, and is not declared then.",
         *(
             f"{row['loss']:.0%}: {name} {what}, {row['scores'][name]:.1f} weighted minutes where 15 warn"
             for row in rows
