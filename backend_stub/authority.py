@@ -99,12 +99,7 @@ class Authority:
         await self.database.forget(reports, reports.c.code.in_(select(codes.c.hash).where(expired)))
         await self.database.forget(codes, expired)
         await self.database.forget(store.reported, store.reported.c.day < day - retention)
-        # Who joined is known for as long as what the credential signed can be declared, or it was renewed or ended.
-        over = now - (self.told.issuer_days + retention) * SECONDS_A_DAY
-        long_ago = select(invitations.c.hash).where(invitations.c.expires_at < over)
-        renewed = exists().where(store.credentials.c.public == members.c.public)
-        ended = exists().where(store.ended.c.invitation == members.c.invitation)
-        await self.database.forget(members, members.c.invitation.in_(long_ago), ~renewed, ~ended)
+        await self.database.run(partial(join.forget, told=self.told, now=now, retention=retention))
         unused = ~exists().where(members.c.invitation == invitations.c.hash)
         await self.database.forget(invitations, invitations.c.expires_at < now - CODES_KEPT, unused)
         await self.database.forget(store.invited, store.invited.c.expires_at < now - CODES_KEPT)

@@ -74,7 +74,7 @@ def _put(file: Path, data: bytes) -> None:
     """Make this the file's contents, at once and for good; everybody may read it."""
     fresh = file.with_name(f".{file.name}.{os.getpid()}.new")
     try:
-        file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make_folder(file.parent)
         with fresh.open("wb") as opened:
             opened.write(data)
             opened.flush()
@@ -87,6 +87,13 @@ def _put(file: Path, data: bytes) -> None:
         raise StorageError(
             f"the file {file} cannot be written ({error.strerror}); make room, or mend `static` in settings.toml"
         ) from None
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)  # whatever the umask: neither shut to the web server nor open to writers
 
 
 def _sync_folder(folder: Path) -> None:

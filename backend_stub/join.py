@@ -7,12 +7,13 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, delete, func, or_, select
 
 from backend_stub import database as db
 from backend_stub import keys, store
 from backend_stub.clock import today
 from protocol import credential, declaration, messages, parameters
+from protocol.encounter import SECONDS_A_DAY, day_of
 from protocol.errors import CodeRefused, Misuse, Refused
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority import Authority
+    from backend_stub.settings import AuthoritySettings
     from protocol.messages import Renewal, UserJoin
     from protocol.randomness import Random
 
 NONCE_SECONDS = 600
+AT_ONCE = 500  # members forgotten in one transaction
 _TIME, _MARK = 8, 16  # bytes of a nonce that say when it expires, and that it is ours
 
 USED = "this invitation was used already; ask the authority for another"
@@ -148,6 +151,23 @@ async def end(authority: Authority, invitation: str) -> None:
         await connection.execute(db.new(store.ended, connection).values(invitation=hash_))
 
     await authority.database.run(enter)
+
+
+async def forget(connection: AsyncConnection, told: AuthoritySettings, now: float, retention: int) -> None:
+    """Forget members whose last credential ended so long ago that it is neither renewed nor declared under any more."""
+    members, credentials, ended, invitations = store.members, store.credentials, store.ended, store.invitations
+    days = told.lapse_days + retention
+    last = func.max(credentials.c.until_day)
+    lapsed = select(credentials.c.public).group_by(credentials.c.public).having(last < day_of(now) - days)
+    before = now - (told.issuer_days + days) * SECONDS_A_DAY
+    long_ago = select(invitations.c.hash).where(invitations.c.expires_at < before)
+    never_renewed = members.c.public.not_in(select(credentials.c.public))
+    gone = or_(members.c.public.in_(lapsed), and_(members.c.invitation.in_(long_ago), never_renewed))
+    rows = (await connection.execute(select(members.c.invitation, members.c.public).where(gone).limit(AT_ONCE))).all()
+    names = [row.invitation for row in rows]
+    await connection.execute(delete(ended).where(ended.c.invitation.in_(names)))
+    await connection.execute(delete(credentials).where(credentials.c.public.in_([row.public for row in rows])))
+    await connection.execute(delete(members).where(members.c.invitation.in_(names)))
 
 
 async def _issued(authority: Authority, asked: UserJoin | Renewal) -> bytes:

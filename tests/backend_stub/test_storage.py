@@ -60,7 +60,10 @@ async def test_files_are_private_whatever_the_umask(tmp_path: Path, clock: Manua
     finally:
         os.umask(before)
     secret = {path: mode for path, mode in found.items() if path.parent.name == "keys" or ".db" in path.name}
-    assert {mode for path, mode in found.items() if path.is_dir()} == {0o700}
+    folders = {path: mode for path, mode in found.items() if path.is_dir()}
+    public = {path: mode for path, mode in folders.items() if "static" in path.parts}
+    assert set(public.values()) == {0o755}, "what a web server may hand out"
+    assert {mode for path, mode in folders.items() if path not in public} == {0o700}
     assert set(secret.values()) == {0o600}
     assert {path.name for path in secret} >= {
         "chain",
