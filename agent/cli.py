@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import msgspec
 import typer
 
-from agent import account, exposure, power, report, sealing, service, views
+from agent import account, database, exposure, power, report, sealing, service, views
 from agent import plot as drawing
 from agent import store as storage
 from agent.clock import day_number, day_text
@@ -359,6 +359,9 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         "dropped": beat.dropped if beat else 0,
         "radio_problem": beat.radio_problem if beat else "",
         "radio": views.radio_facts(beat),
+        "unkept": beat.unkept if beat else 0,
+        "lost": beat.lost if beat else 0,
+        "disk_problem": beat.disk_problem if beat else "",
         "contacts": {state.value: count for state, count in counts.items()},
         "last_sync": round(synced.succeeded),
         "sync_problem": synced.problem,
@@ -369,6 +372,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     lines = [
         ("Agent", views.service_text(beat, running=running, paused=paused)),
         *(("Radio", text) for text in views.radio_texts(beat, desk.clock.now())),
+        *(("Disk", text) for text in views.disk_texts(beat)),
         ("Authority", views.plain(f"{trusted.parameters.authority} ({member.url})")),
         ("Fingerprint", fingerprint),
         ("Contacts", listed),
@@ -401,7 +405,7 @@ def leave(context: typer.Context, yes: Yes = False) -> None:
     sealing.forget_key(desk.folder)
     for suffix in ("", "-wal", "-shm", "-journal"):
         (desk.folder / f"{storage.DATABASE}{suffix}").unlink(missing_ok=True)
-    for lock in (service.LOCK, storage.MAKING_LOCK):
+    for lock in (service.LOCK, database.MAKING_LOCK):
         (desk.folder / lock).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         desk.folder.rmdir()

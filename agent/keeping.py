@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+MOST_UNKEPT = 4096
+"""Encounters that wait in memory while the disk takes nothing: some 80 MB of two weeks' worth of most people."""
+
 
 class Keeper:
     """Writes one agent's encounters down. What the disk does not take now stays in memory and is tried again."""
@@ -34,15 +37,16 @@ class Keeper:
         chance: chances.Random,
         clock: Clock,
     ) -> None:
-        """limits: those in force."""
+        """limits: those in force. disk_problem: why the disk takes nothing now; lost: encounters, for that reason."""
         self._store = store
         self._proximity = proximity
         self._limits = limits
         self._chance = chance
         self._clock = clock
         self._unkept: dict[bytes, Encounter] = {}
-        self._disk_problem = ""
         self._forgot_day = 0
+        self.disk_problem = ""
+        self.lost = 0
 
     def recover(self) -> None:
         """Take up what a run that ended without warning left."""
@@ -66,14 +70,26 @@ class Keeper:
                 if not one.samples:
                     self._store.drop_encounter(one.secret)
         except SpotError as error:
-            if error.text != self._disk_problem:
+            if error.text != self.disk_problem:
                 LOG.error("store: %s", error)  # noqa: TRY400 (an expected error, no traceback)
-            self._disk_problem = error.text
+            self.disk_problem = error.text
+            self._give_up_shortest()
             return
-        if self._disk_problem:
+        if self.disk_problem:
             LOG.info("store: works again")
-        self._disk_problem = ""
+        self.disk_problem = ""
         self._unkept.clear()
+
+    @property
+    def unkept(self) -> int:
+        """How many encounters wait in memory until the disk takes them."""
+        return len(self._unkept)
+
+    def _give_up_shortest(self) -> None:
+        """Have no more wait than there is memory for: the longest encounters matter most, made-up ones are short."""
+        for one in sorted(self._unkept.values(), key=lambda one: one.span)[: max(len(self._unkept) - MOST_UNKEPT, 0)]:
+            del self._unkept[one.secret]
+            self.lost += bool(one.samples)
 
     def forget(self, today: int) -> None:
         """Delete what is older than the retention; once a day."""

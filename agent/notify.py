@@ -91,7 +91,7 @@ def _status(*, on_air: bool, paused: bool, problem: str, peers: int) -> str:
     if paused:
         return "paused"
     if problem:
-        return f"not on air: {' '.join(problem.split())}"
+        return f"{'on air, but' if on_air else 'not on air'}: {' '.join(problem.split())}"
     return f"on air, {peers} peers within the last minute" if on_air else "starting"
 
 

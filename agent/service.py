@@ -44,6 +44,7 @@ FLUSH = 2.0  # a crash loses at most the sightings of so long
 CONTROL = 1.0  # how soon pause, resume and leave are noticed
 SYNC_POLL = 5.0  # how soon contacts that another process made due are noticed
 BEAT = 30.0  # how often a status that stays the same is written again
+FOLD = 30.0  # the store's log tells at most how busy so long was
 RADIO_RETRY_FIRST = 1.0
 RADIO_RETRY_LAST = 16.0
 PROBE = 1.0  # how long to wait for who only asks whether an agent is running
@@ -59,6 +60,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the running agent says of itself. Times: seconds since 1970.
 
     peers: heard within the last minute, and round of listening; duty: "mains" or "battery"
+    unkept, lost: encounters that the disk did not take yet, and that memory had no room for meanwhile
     """
 
     pid: int
@@ -70,6 +72,9 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int = 0
     duty: str = MAINS.name
     health: Health = Health()
+    unkept: int = 0
+    lost: int = 0
+    disk_problem: str = ""
 
     @property
     def radio_problem(self) -> str:
@@ -147,9 +152,10 @@ class Service:
             LOG.info("running; epoch %d s", limits.epoch)
             try:
                 async with asyncio.TaskGroup() as group:
-                    syncing = group.create_task(self._sync_forever())
+                    beside = [group.create_task(self._sync_forever()), group.create_task(self._fold_forever())]
                     await self._control()
-                    syncing.cancel()
+                    for task in beside:
+                        task.cancel()
             finally:
                 self._manager.stopping()
                 with contextlib.suppress(SpotError):
@@ -244,6 +250,12 @@ class Service:
             self._proximity.expire(now)
             self._keeper.forget(encounter.day_of(now))
 
+    async def _fold_forever(self) -> None:
+        while True:
+            await asyncio.sleep(FOLD)
+            with contextlib.suppress(SpotError):  # the disk's problems are told by whoever writes encounters
+                self._store.fold()
+
     def _limits(self) -> Limits:
         """The limits in force; those known before while the store cannot be read."""
         with contextlib.suppress(SpotError):
@@ -264,8 +276,12 @@ class Service:
             encounters=len(self._proximity),
             dropped=self._radio.dropped,
             health=health,
+            unkept=self._keeper.unkept,
+            lost=self._keeper.lost,
+            disk_problem=self._keeper.disk_problem,
         )
-        self._manager.tell(on_air=status.on_air, paused=not on_air, problem=self._radio_problem, peers=status.peers)
+        problem = self._radio_problem or status.disk_problem
+        self._manager.tell(on_air=status.on_air, paused=not on_air, problem=problem, peers=status.peers)
         said = self._said
         if said is not None and status == msgspec.structs.replace(said, beat=now) and now - said.beat < BEAT:
             return  # a memory card wears out

@@ -14,19 +14,16 @@ apart. What an encounter goes through is said by its state:
 from __future__ import annotations
 
 import enum
-import sqlite3
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from filelock import FileLock
-from sqlcipher3 import dbapi2 as sqlcipher
 
-from agent import sealing
+from agent import database, sealing
 from agent.samples import Sample, decode_samples, encode_samples
-from protocol.errors import Busy, NotJoined, StorageError
+from protocol.errors import NotJoined, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,11 +33,9 @@ if TYPE_CHECKING:
     from protocol.randomness import Random
 
 DATABASE = "store.db"
-MAKING_LOCK = "store.lock"
 VERSION = 1
-BUSY_SECONDS = 15.0
 
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS encounters (
     id INTEGER PRIMARY KEY,
@@ -172,17 +167,27 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
-        with self._lock, _translated(self.folder):
+        with self._lock, database.translated(self.folder):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                database.round_up(self._connection)
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
 
+    def fold(self) -> None:
+        """Put what was written lately into its place: the log of it (-wal) tells how much was, and when."""
+        self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def check(self) -> None:
+        """Read all of it. Raises StorageError where any page is damaged."""
+        with self._lock:
+            database.check(self._connection, self.folder)
+
     def _rows(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
-        with self._lock, _translated(self.folder):
+        with self._lock, database.translated(self.folder):
             rows: list[Any] = self._connection.execute(query, tuple(values)).fetchall()
             return rows
 
@@ -380,26 +385,6 @@ def _read_report(row: Any) -> StoredReport:
     return StoredReport(**values)
 
 
-@contextmanager
-def _translated(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlcipher.DatabaseError, sqlite3.DatabaseError) as error:
-        text = str(error)
-        if "full" in text:
-            raise StorageError("the disk is full: nothing was lost, nothing new is kept; free some space") from None
-        if "locked" in text or "busy" in text:
-            raise Busy("the store is in use by another process for too long; try again") from None
-        if "not a database" in text or "malformed" in text or "disk image" in text:
-            raise StorageError(
-                f"the store in {folder} cannot be opened with its key, or is damaged; put folder and key back from a "
-                "backup, or start anew with: spot leave"
-            ) from None
-        raise StorageError(
-            f"the store in {folder} cannot be used ({text}); check the disk and its permissions"
-        ) from None
-
-
 def create_store(folder: Path, place: sealing.KeyPlace, random: Random) -> Store:
     """The store of this folder, made with a fresh key where there is none yet. Raises StorageError."""
     try:
@@ -433,29 +418,4 @@ def _connect(folder: Path, place: sealing.KeyPlace) -> Store:
             f"the key of the store in {folder} is gone; put it back (keyring or {sealing.KEY_FILE}), or start "
             "anew with: spot leave"
         )
-    with _translated(folder):
-        connection = sqlcipher.connect(
-            str(folder / DATABASE), timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        try:
-            _prepare(connection, folder, key)
-        except BaseException:
-            connection.close()
-            raise
-    return Store(folder, connection)
-
-
-def _prepare(connection: Any, folder: Path, key: bytes) -> None:
-    connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-    connection.execute("PRAGMA temp_store = MEMORY")  # a temporary file would be in clear
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]  # the first read shows whether the key fits
-    if version not in (0, VERSION):
-        raise StorageError(f"the store in {folder} has version {version}, this program knows {VERSION}: update it")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    if version == 0:
-        # Two processes at once: SQLite does not wait for the other where the journal's kind is changed.
-        with FileLock(folder / MAKING_LOCK, timeout=BUSY_SECONDS, mode=0o600):
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    return Store(folder, database.connect(folder / DATABASE, key, SCHEMA, VERSION))

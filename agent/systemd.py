@@ -48,8 +48,8 @@ ExecStart={command}
 User={user}
 {groups}Restart=on-failure
 RestartSec=10
-# Asked for something impossible, or not joined: trying again would not help.
-RestartPreventExitStatus=2 30
+# Asked for something impossible, not joined, or moved to another device: trying again would not help.
+RestartPreventExitStatus=2 30 34
 WatchdogSec={watchdog}
 TimeoutStartSec=120
 UMask=0077
@@ -78,6 +78,9 @@ RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
+# The keys of an epoch are in its memory: it must not get on a disk.
+LimitCORE=0
+MemorySwapMax=0
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources

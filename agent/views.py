@@ -205,6 +205,18 @@ def radio_texts(service: ServiceStatus | None, now: float) -> list[str]:
     return texts
 
 
+def disk_texts(service: ServiceStatus | None) -> list[str]:
+    """What the disk did not take, a line each; none while all is well."""
+    if service is None:
+        return []
+    texts = []
+    if service.disk_problem:
+        texts.append(f"[red]{plain(service.disk_problem)}[/]; {service.unkept} encounters wait in memory")
+    if service.lost:
+        texts.append(f"[red]{service.lost} short encounters are lost[/]: the disk took nothing for too long")
+    return texts
+
+
 _TROUBLES = {"mute": "mute: nobody can hear this device", "deaf": "deaf: it hears nobody"}
 
 
