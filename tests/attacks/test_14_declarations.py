@@ -49,27 +49,27 @@ async def contacts_of(there: World, user: User, count: int = 3) -> Contacts:
 # --- codes ---
 
 
-async def guess(there: World) -> bool:
+async def guess(there: World, attacker: User, mine: Contacts) -> bool:
     """Try codes. Whether one of them was good."""
-    attacker = await there.user()
-    mine = await contacts_of(there, attacker, 1)
     receipts = [await there.declare(attacker, declaration.new_code(secrets.token_bytes), mine) for _ in range(GUESSES)]
     return any(receipt.accepted for receipt in receipts)
 
 
 async def test_guessing_codes_finds_none_and_locks_nobody_out(there: World) -> None:
-    honest = await there.user()
+    attacker, honest = await there.pair()
     code = await there.code()
-    assert not await guess(there)
+    assert not await guess(there, attacker, await contacts_of(there, attacker, 1))
     assert (await there.declare(honest, code, await contacts_of(there, honest))).accepted
 
 
 async def test_short_codes_would_be_guessed(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    attacker = await there.user()
+    mine = await contacts_of(there, attacker, 1)
     honest = declaration.new_code
     # Three bits in place of eighty.
     monkeypatch.setattr(declaration, "new_code", lambda random: honest(lambda size: bytes([random(1)[0] & 7]) * size))
     await there.code()
-    assert await guess(there)
+    assert await guess(there, attacker, mine)
 
 
 async def without_a_code(there: World) -> list[str]:
