@@ -8,28 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from backend_stub import matching
 from tests.attacks.lone import signing_the_lone
-from tests.backend_stub.support import Encounter, ManualClock, World, found, world
+from tests.backend_stub.support import Encounter, World
 from tests.end_to_end import people
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    import pytest
 
     from backend_stub.database import Database
     from backend_stub.matching import Entry
     from protocol.errors import Refused
-
-
-@pytest.fixture
-async def there(tmp_path: Path) -> AsyncIterator[World]:
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with world(tmp_path / "backend", clock) as there:
-        yield there
 
 
 async def invent_alone(there: World) -> bool:

@@ -24,8 +24,7 @@ from agent.store import State
 from agent.sync import Sync
 from backend_stub import server
 from protocol import contact, messages
-from tests.backend_stub.support import Encounter, ManualClock, World, found
-from tests.backend_stub.support import world as backend_world
+from tests.backend_stub.support import Encounter, World
 from tests.end_to_end import people
 
 if TYPE_CHECKING:
@@ -171,14 +170,6 @@ async def test_an_agent_that_does_not_check_would_keep_it(
 
 
 # --- towards the server ---
-
-
-@pytest.fixture
-async def there(tmp_path: Path) -> AsyncIterator[World]:
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with backend_world(tmp_path / "backend", clock) as there:
-        yield there
 
 
 async def alterations(there: World) -> dict[str, Submission]:

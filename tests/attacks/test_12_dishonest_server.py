@@ -18,23 +18,14 @@ from protocol import contact, messages
 from protocol.encounter import day_of, token_of
 from protocol.errors import SpotError
 from tests.attacks.lone import signing_the_lone
-from tests.backend_stub.support import CURVE, Encounter, ManualClock, World, found, world
+from tests.backend_stub.support import CURVE, Encounter, World
 from tests.end_to_end import people
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from protocol.contact import ServerSecret
     from protocol.curve import Curve
-
-
-@pytest.fixture
-async def there(tmp_path: Path) -> AsyncIterator[World]:
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with world(tmp_path / "backend", clock) as there:
-        yield there
 
 
 async def test_a_lone_contact_that_it_signs_warns_nobody(there: World, monkeypatch: pytest.MonkeyPatch) -> None:

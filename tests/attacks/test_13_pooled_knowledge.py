@@ -11,28 +11,18 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pytest
 from sqlalchemy import select
 
 from backend_stub import keys, store
-from tests.backend_stub.support import CURVE, Encounter, ManualClock, User, World, found, world
+from tests.backend_stub.support import CURVE, Encounter, User, World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
     from protocol.curve import G1, G2
     from protocol.messages import Submission
 
 USERS = 3
-
-
-@pytest.fixture
-async def there(tmp_path: Path) -> AsyncIterator[World]:
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with world(tmp_path / "backend", clock) as there:
-        yield there
 
 
 @dataclass

@@ -18,26 +18,14 @@ from backend_stub import report
 from protocol import declaration, hashing, messages
 from protocol.declaration import Reason
 from protocol.errors import SpotError
-from tests.backend_stub.support import Encounter, ManualClock, World, found, world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from protocol.messages import ContactRecord
-    from tests.backend_stub.support import User
+    from tests.backend_stub.support import Encounter, User, World
 
     Contacts = list[tuple[Encounter, ContactRecord]]
 
 GUESSES = 40
-
-
-@pytest.fixture
-async def there(tmp_path: Path) -> AsyncIterator[World]:
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with world(tmp_path / "backend", clock) as there:
-        yield there
 
 
 async def contacts_of(there: World, user: User, count: int = 3) -> Contacts:

@@ -15,11 +15,10 @@ from protocol import batch, contact, credential, messages, randomness
 from protocol.batch import Linear
 from protocol.curve import ORDER, encode_scalar
 from protocol.errors import Refused
-from tests.backend_stub.support import CURVE, Encounter, ManualClock, User, World, found, world
+from tests.backend_stub.support import CURVE, Encounter, User, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from protocol.batch import Claim
     from protocol.curve import G1, Curve
@@ -65,11 +64,8 @@ async def play_both_sides(there: World) -> bool:
     return await there.submit(user, met) is not None
 
 
-async def test_a_forged_nullifier_is_refused(tmp_path: Path) -> None:
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with world(tmp_path / "backend", clock) as there:
-        assert not await play_both_sides(there)
+async def test_a_forged_nullifier_is_refused(there: World) -> None:
+    assert not await play_both_sides(there)
 
 
 @dataclass(frozen=True)
@@ -93,12 +89,9 @@ class OneWeight:
         return not points or self.curve.sum_of_products(points, scalars).is_identity
 
 
-async def test_one_weight_a_proof_would_make_one_user_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_weight_a_proof_would_make_one_user_two(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "holds", lambda curve, random, claims: OneWeight(curve, random).holds(claims))
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with world(tmp_path / "backend", clock) as there:
-        assert await play_both_sides(there)
+    assert await play_both_sides(there)
 
 
 @pytest.mark.parametrize("empty", [[], [()]])

@@ -9,28 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from backend_stub import matching
 from protocol.encounter import token_of
 from protocol.errors import Refused
-from tests.backend_stub.support import Encounter, ManualClock, World, found, world
+from tests.backend_stub.support import Encounter, World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
+
+    import pytest
 
     from backend_stub.matching import Side
 
 DAYS_LATER = 5
-
-
-@pytest.fixture
-async def there(tmp_path: Path) -> AsyncIterator[World]:
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with world(tmp_path / "backend", clock) as there:
-        yield there
 
 
 async def published(there: World, met: Encounter) -> bool:

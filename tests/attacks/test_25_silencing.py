@@ -14,22 +14,13 @@ import pytest
 from backend_stub import matching, report
 from protocol.encounter import token_of
 from protocol.errors import Refused
-from tests.backend_stub.support import Encounter, ManualClock, World, found, world
+from tests.backend_stub.support import Encounter, World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from backend_stub.database import Database
     from backend_stub.matching import Entry
-
-
-@pytest.fixture
-async def there(tmp_path: Path) -> AsyncIterator[World]:
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with world(tmp_path / "backend", clock) as there:
-        yield there
 
 
 async def declare_first(there: World) -> list[bool]:

@@ -14,19 +14,10 @@ import pytest
 
 from protocol import credential, messages
 from protocol.errors import SpotError
-from tests.backend_stub.support import CURVE, Encounter, ManualClock, User, World, found, world
+from tests.backend_stub.support import CURVE, Encounter, User, World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
-
-
-@pytest.fixture
-async def there(tmp_path: Path) -> AsyncIterator[World]:
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with world(tmp_path / "backend", clock) as there:
-        yield there
+    from collections.abc import Sequence
 
 
 async def issued(there: World, bodies: Sequence[bytes]) -> int:

@@ -10,28 +10,17 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-import pytest
-
 from protocol import declaration, messages
 from protocol.errors import SpotError
-from tests.backend_stub.support import Encounter, ManualClock, World, found, world
+from tests.backend_stub.support import Encounter, World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    import pytest
 
     from protocol.messages import ContactRecord, Receipt
     from tests.backend_stub.support import Declaring, User
 
     Contacts = list[tuple[Encounter, ContactRecord]]
-
-
-@pytest.fixture
-async def there(tmp_path: Path) -> AsyncIterator[World]:
-    clock = ManualClock()
-    await found(tmp_path / "backend", clock)
-    async with world(tmp_path / "backend", clock) as there:
-        yield there
 
 
 async def declaring(there: World, contacts: int = 1) -> tuple[User, str, Contacts, Declaring]:
