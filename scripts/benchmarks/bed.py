@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,6 @@ from backend_stub import authority, chains, settings, store
 from backend_stub import database as db
 from backend_stub.founding import found
 from backend_stub.server import DATABASE
-from backend_stub.settings import ProxySettings
 from protocol import messages
 from protocol.messages import Publication
 from scripts import postgres
@@ -46,12 +46,6 @@ class Bed:
     parts: list[Part]
     cluster: Cluster | None = None
 
-    @property
-    def proxies(self) -> list[ProxySettings]:
-        """The proxies' settings."""
-        names = [name for name in settings.parts(self.folder) if name.startswith("proxy-")]
-        return [settings.read(ProxySettings, self.folder / name) for name in names]
-
     async def start(self) -> None:
         """Start all parts, and wait until they take connections. Raises SpotError."""
         for part in self.parts:
@@ -70,6 +64,14 @@ class Bed:
         if self.cluster is not None:
             found["postgresql"] = processor_seconds(self.cluster.pid)
         return found
+
+    def metrics(self) -> Counter[str]:
+        """The metrics of all parts, summed."""
+        total: Counter[str] = Counter()
+        for part in self.parts:
+            for name, value in part.metrics().items():
+                total[name] += value  # type: ignore[assignment] # a count of seconds
+        return total
 
     # --- what is written down ---
 
@@ -131,13 +133,20 @@ def processes(folder: Path) -> list[tuple[Path, int]]:
     return [(folder / name, number) for name in names for number in range(1, (SERVERS if name == "server" else 1) + 1)]
 
 
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:  # all held at once, so that none comes twice
+        return [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
+
+
 @asynccontextmanager
 async def opened(folder: Path, plan: Plan, database: str) -> AsyncIterator[Bed]:
-    """A backend of this plan, running until the end of the block. Raises SpotError."""
+    """A backend of this plan, whose parts tell their metrics, until the end of the block. Raises SpotError."""
     with ExitStack() as stack:
         cluster = stack.enter_context(postgres.running({})) if database == "postgresql" else None
         await found(folder, replace(plan, database=cluster.fresh()) if cluster else plan)
         bed = Bed(folder, [Part(*one) for one in processes(folder)], cluster)
+        for part, port in zip(bed.parts, _free_ports(len(bed.parts)), strict=True):
+            part.watch_port = port
         stack.callback(bed.stop)
         await bed.start()
         yield bed

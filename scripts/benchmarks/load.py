@@ -9,6 +9,7 @@ import multiprocessing
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,6 @@ USERS = 40
 WARM = 4.0  # seconds until the pools are full
 LANES = 256  # contacts under way at once: several pools for each proxy
 STEADY = 0.6  # of the most that it takes: where users should find it
-SIGNED_SHARE = 2 / 3  # of a contact's three submissions: the first side has to ask again
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -105,19 +105,26 @@ class Run:
         self._seconds = seconds
 
     async def phase(self, name: str, phase: Phase, warm: float = 0.0) -> Measured:
-        """Play it; what counts is what happens between the warm-up and its end."""
+        """Play it. Rates and times: of what happens between the warm-up and its end; the cost: that of all of it."""
         task = self._progress.add_task(name, total=phase.seconds)
+        costs, metrics, begun = self._processor(), await asyncio.to_thread(self._bed.metrics), time.monotonic()
         playing = asyncio.create_task(self._clients.play(phase))
-        await asyncio.sleep(warm)
-        before, begun = self._processor(), time.monotonic()
-        while (passed := time.monotonic() - begun) < phase.seconds - warm:
-            self._progress.update(task, completed=warm + passed)
-            await asyncio.sleep(0.2)
-        ended, after = time.monotonic(), self._processor()
-        events = [event for event in await playing if begun <= event.at < ended or not warm]
+        while (passed := time.monotonic() - begun) < phase.seconds:
+            self._progress.update(task, completed=passed)
+            await asyncio.sleep(0.1)
+        events, ended = await playing, begun + passed
+        after, metrics = self._processor(), await asyncio.to_thread(self._bed.metrics) - metrics
         self._progress.remove_task(task)
-        costs = {part: after[part] - before.get(part, 0.0) for part in after}
-        return Measured(ended - begun, events, costs)
+        pool = metrics["spot_pool_size_sum"] / max(1, metrics["spot_pool_size_count"])
+        signed, pending = (metrics[f'spot_submissions_total{{outcome="{one}"}}'] for one in ("signed", "pending"))
+        return Measured(
+            seconds=phase.seconds - warm,
+            events=[event for event in events if begun + warm <= event.at < ended] if warm else events,
+            accepted=sum(event.status == HTTPStatus.OK for event in events),
+            costs={part: after[part] - costs.get(part, 0.0) for part in after},
+            pool=pool,
+            signed=signed / max(1, signed + pending),
+        )
 
     def _processor(self) -> dict[str, float]:
         return self._bed.processor() | {"clients": sum(map(processor_seconds, self._clients.pids))}
@@ -137,17 +144,10 @@ class Run:
         accepted = await self._clients.stop()
         recorded = await self._bed.recorded()
         lost = sum(recorded.get((ccm, nullifier)) is None for ccm, nullifier, _ in accepted)
-        pool = pool_size(most, self._bed)
+        pool = max(1, round(most.pool))
         with ProcessPoolExecutor(1, SPAWN) as worker:
-            floor = await asyncio.wrap_future(worker.submit(submission_floor.floor, pool, round(pool * SIGNED_SHARE)))
-        return Outcome(name, most, steady, overload, offered, after, floor, pool, told, lost)
-
-
-def pool_size(measured: Measured, bed: Bed) -> int:
-    """How many submissions a proxy pooled, from what came in a second and its settings."""
-    proxies = bed.proxies
-    arriving = measured.submissions / len(proxies) * proxies[0].pool_wait
-    return max(1, min(proxies[0].pool_size, round(arriving)))
+            floor = await asyncio.wrap_future(worker.submit(submission_floor.floor, pool, round(pool * most.signed)))
+        return Outcome(name, most, steady, overload, offered, after, floor, told, lost)
 
 
 def add_to(subjects: Any) -> None:

@@ -23,8 +23,14 @@ class Measured:
 
     seconds: float
     events: list[Event]
+    accepted: int
+    """How many submissions the costs are of."""
     costs: dict[str, float]
     """Processor seconds, by part; the clients' are under "clients"."""
+    pool: float
+    """Mean number of submissions that a proxy forwarded at once."""
+    signed: float
+    """Share of the submissions that were signed."""
 
     @property
     def answered(self) -> list[Event]:
@@ -54,7 +60,7 @@ class Measured:
     def cost(self, parts: Iterable[str] | None = None) -> float:
         """Processor seconds a submission; of these parts, or of all but the clients."""
         wanted = [name for name in self.costs if name != "clients"] if parts is None else parts
-        return sum(self.costs[name] for name in wanted) / max(1, len(self.answered))
+        return sum(self.costs[name] for name in wanted) / max(1, self.accepted)
 
 
 @dataclass
@@ -68,7 +74,6 @@ class Outcome:
     offered: float
     after: Measured
     floor: dict[str, float]
-    pool: int
     told: dict[str, int]
     lost: int
 
@@ -109,7 +114,8 @@ class Outcome:
             },
             "cost_milliseconds": self.most.cost() * 1000,
             "floor_milliseconds": {name: seconds * 1000 for name, seconds in self.floor.items()},
-            "pool": self.pool,
+            "pool": self.most.pool,
+            "signed_share": self.most.signed,
             "ratio": self.ratio,
             "offered_submissions_per_second": self.offered,
             "contacts": self.told,
@@ -120,7 +126,19 @@ class Outcome:
 
 def tell(outcomes: list[Outcome]) -> None:
     """Print the tables."""
-    headings = ["backend", "contacts/s", "subm./s", "p50", "p95", "p99", "ms/subm.", "floor", "ratio", "clients"]
+    headings = [
+        "backend",
+        "contacts/s",
+        "subm./s",
+        "p50",
+        "p95",
+        "p99",
+        "ms/subm.",
+        "floor",
+        "ratio",
+        "pool",
+        "clients",
+    ]
     title = "The most that it takes; seconds until an answer at 60 % of that; processor time of a submission"
     show(title, headings, map(_row, outcomes))
     costs = [(f"{one.name}: {part}", one.most.cost([part])) for one in outcomes for part in one.most.costs]
@@ -140,6 +158,7 @@ def _row(one: Outcome) -> tuple[str, ...]:
         f"{one.most.cost() * 1000:.2f}",
         f"{one.floor_total * 1000:.2f}",
         f"{one.ratio:.2f}",
+        f"{one.most.pool:.0f}",
         f"{one.most.cost(['clients']) * 1000:.2f}",
     )
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,10 @@ TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 class Part:
-    """One process of a part, of which there may be several. before: words to run it with, such as `ip netns exec`."""
+    """One process of a part, of which there may be several.
+
+    before: words to run it with, such as `ip netns exec`; watch_port: where it tells its metrics, if it is to.
+    """
 
     def __init__(
         self, folder: Path, number: int = 1, logs: Path | None = None, environment: Mapping[str, str] | None = None
@@ -32,6 +36,7 @@ class Part:
         self.name = f"{folder.name} {number}"
         self.log = (logs or folder.parent) / f"{folder.name}-{number}.log"
         self.before: tuple[str, ...] = ()
+        self.watch_port = 0
         self._environment = os.environ | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -47,9 +52,10 @@ class Part:
 
     def start(self) -> None:
         """Start the process; `answering` waits for it."""
+        watched = ["--watch-port", str(self.watch_port)] if self.watch_port else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.before, *command(self.folder)], env=self._environment, stdout=log, stderr=log
+                [*self.before, *command(self.folder), *watched], env=self._environment, stdout=log, stderr=log
             )
 
     def kill(self) -> None:
@@ -68,6 +74,12 @@ class Part:
                 self._process.kill()
                 self._process.wait()
         self._process = None
+
+    def metrics(self) -> dict[str, float]:
+        """Its metrics now, by their names with labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.watch_port}/metrics", timeout=10) as answer:
+            lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
 
     async def answering(self) -> None:
         """Wait until it takes connections. Raises Misuse where it ends instead, or takes too long."""
