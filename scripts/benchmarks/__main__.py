@@ -17,6 +17,7 @@ from scripts.benchmarks import (
     recovery,
     replay,
     rotation,
+    scale,
     storage,
 )
 
@@ -33,6 +34,7 @@ SUBJECTS = (
     recovery,
     replay,
     rotation,
+    scale,
     storage,
 )
 
