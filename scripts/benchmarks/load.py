@@ -58,6 +58,7 @@ class Clients:
             ours, theirs = SPAWN.Pipe()
             process = SPAWN.Process(target=load_client.main, args=(theirs, crowd, str(number), day, each), daemon=True)
             process.start()
+            theirs.close()  # so that its end is heard of here
             self._pipes.append(ours)
             self._processes.append(process)
         for pipe in self._pipes:

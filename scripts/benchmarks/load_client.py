@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import transport
 from scripts.benchmarks.asking import Proxy
-from scripts.benchmarks.crowd import make
+from scripts.benchmarks.crowd import Maker, make
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -60,7 +60,9 @@ class Client:
 
     def __init__(self, crowd: Crowd, seed: str, day: int, count: int, pipe: Connection) -> None:
         contacts = make(crowd, seed, day, count, lambda made: pipe.send(("made", made)))
-        self._fresh = iter([Progress(sides) for sides in contacts])
+        more = Maker(crowd, f"{seed}: more")
+        # Where more are needed than were made ahead, it is the clients that become slower.
+        self._fresh = itertools.chain(contacts, (more.sides(day) for _ in itertools.count()))
         self._proxies = [Proxy(url, transport.tls(crowd.roots)) for url in crowd.proxies]
         self._begun: list[Progress] = []
         self._events: list[Event] = []
@@ -88,7 +90,7 @@ class Client:
             group.create_task(self._complete(self._next(), patient=phase.patient))
 
     def _next(self) -> Progress:
-        self._begun.append(next(self._fresh))
+        self._begun.append(Progress(next(self._fresh)))
         return self._begun[-1]
 
     async def finish(self, lanes: int) -> dict[str, int]:
