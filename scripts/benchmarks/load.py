@@ -23,7 +23,7 @@ from scripts.benchmarks import load_client, submission_floor
 from scripts.benchmarks.bed import DATABASES, opened
 from scripts.benchmarks.crowd import gather
 from scripts.benchmarks.load_client import Phase
-from scripts.benchmarks.load_outcome import OVERLOAD, Measured, Outcome, tell
+from scripts.benchmarks.load_outcome import OVERLOAD, SUBMISSIONS, Measured, Outcome, tell
 from scripts.benchmarks.parts import processor_seconds
 from scripts.benchmarks.tables import machine, notes
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 USERS = 40
 WARM = 4.0  # seconds until the pools are full
-LANES = 256  # contacts under way at once: several pools for each proxy
+LANES = 192  # contacts under way at once: some pools for each proxy
 STEADY = 0.6  # of the most that it takes: where users should find it
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -133,7 +133,7 @@ class Run:
     async def measure(self, name: str) -> Outcome:
         """All phases, and what is written down in the end."""
         most = await self.phase("the most", Phase(WARM + self._seconds, lanes=LANES), WARM)
-        contacts = max(1.0, most.contacts)
+        contacts = max(1.0, most.submissions / SUBMISSIONS)
         easy = Phase(WARM + self._seconds, rate=STEADY * contacts)
         steady = await self.phase("60 % of it", easy, WARM)
         offered = OVERLOAD * contacts
