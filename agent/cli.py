@@ -292,6 +292,8 @@ def _choose_days(store: Store, days: str, yes: bool, as_json: bool) -> set[int]:
             "  the report code, and for each contact above its signed record and the secret of that one meeting.\n"
             "What does not: who you are, who they were, where it was, how near, any other contact.\n"
         )
+        if left_out := report.unsigned(store, parameters):
+            out.print(views.left_out_text(left_out))
     if not yes and not typer.confirm("Send it?"):
         raise Misuse("nothing was sent")
     return chosen

@@ -46,9 +46,19 @@ def declarable(store: Store, parameters: Parameters) -> dict[int, list[Encounter
     """The contacts that could be declared, by day: signed, near by own measurement, not declared before."""
     found: dict[int, list[Encounter]] = defaultdict(list)
     for one in store.encounters(state=State.SIGNED):
-        if not one.declared and near_seconds(one, parameters.risk) >= parameters.limits.minimum:
+        if not one.declared and _was_near(one, parameters):
             found[one.day].append(one)
     return dict(found)
+
+
+def unsigned(store: Store, parameters: Parameters) -> list[Encounter]:
+    """Near contacts of which the other side may still come: a declaration now leaves them out. Oldest first."""
+    states = (State.OPEN, State.WAITING, State.PENDING)
+    return [one for one in store.encounters() if one.state in states and _was_near(one, parameters)]
+
+
+def _was_near(one: Encounter, parameters: Parameters) -> bool:
+    return near_seconds(one, parameters.risk) >= parameters.limits.minimum
 
 
 class Reporter:

@@ -121,6 +121,14 @@ def declaration_table(facts: Iterable[Plain]) -> Table:
     return table
 
 
+def left_out_text(contacts: Sequence[Encounter]) -> str:
+    """What is said of near contacts that a declaration now would leave out."""
+    return (
+        f"{len(contacts)} more near contacts are not signed yet, the latest of {time_text(contacts[-1].last)}, and would be "
+        "left out; a code declares once.\nIf they are of the last hours, wait an hour or two, then declare.\n"
+    )
+
+
 def receipt_facts(receipt: Receipt, contacts: int) -> Plain:
     """What the authority answered to a declaration that it accepted."""
     return {

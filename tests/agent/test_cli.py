@@ -364,8 +364,16 @@ def test_declaring_shows_what_would_leave_and_asks(spot: Spot, store: Store) -> 
     assert "What leaves this device" in output
     assert "2024-10-04" in output
     assert "nothing was sent" in errors
+    assert "not signed yet" not in output
     assert spot("declare", CODE, "--days", "2024-10-01", "--yes")[0] == 2
     assert store.reports() == []
+
+
+def test_declaring_says_which_near_contacts_come_too_late(spot: Spot, store: Store) -> None:
+    signed(store)
+    store.keep_encounters([replace(one, state=State.WAITING) for one in (met("late"), met("far", attenuation=90.0))])
+    output = spot("declare", CODE, said="n\n")[1]
+    assert "1 more near contacts are not signed yet, the latest of 2024-10-04" in output
 
 
 def test_a_report_code_does_not_stay_in_the_process_list(spot: Spot, store: Store) -> None:
