@@ -124,8 +124,8 @@ def declaration_table(facts: Iterable[Plain]) -> Table:
 def left_out_text(contacts: Sequence[Encounter]) -> str:
     """What is said of near contacts that a declaration now would leave out."""
     return (
-        f"{len(contacts)} more near contacts are not signed yet, the latest of {time_text(contacts[-1].last)}, and would be "
-        "left out; a code declares once.\nIf they are of the last hours, wait an hour or two, then declare.\n"
+        f"{len(contacts)} more near contacts are not signed yet, the latest of {time_text(contacts[-1].last)}, and "
+        "would be left out; a code declares once.\nIf they are of the last hours, wait an hour or two, then declare.\n"
     )
 
 
