@@ -99,6 +99,18 @@ class Proximity:
                 return early[-1][0] >= since
         return False
 
+    def unread(self, since: float, span: float) -> int:
+        """How many were heard since this time (Unix seconds), for `span` seconds or longer, without a complete block.
+
+        Reception is that poor, or somebody jams or forges frames: if they are near, their encounters are missed.
+        """
+        found = 0
+        for early in reversed(self._early.values()):  # the key ids heard last
+            if early and early[-1][0] < since:
+                break
+            found += bool(early) and early[-1][0] - early[0][0] >= span
+        return found
+
     def changed(self) -> list[Encounter]:
         """The encounters that got sightings since this was called last, as they are now."""
         changed = [one for one in self._open.values() if one.changed]

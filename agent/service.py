@@ -60,6 +60,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the running agent says of itself. Times: seconds since 1970.
 
     peers: heard within the last minute, and round of listening; duty: "mains" or "battery"
+    unread: heard then, and for as long as an encounter must last, but never well enough to make out who it was
     unkept, lost: encounters that the disk did not take yet, and that memory had no room for meanwhile
     """
 
@@ -68,6 +69,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     beat: float
     on_air: bool = False
     peers: int = 0
+    unread: int = 0
     encounters: int = 0
     dropped: int = 0
     duty: str = MAINS.name
@@ -265,13 +267,15 @@ class Service:
     def _say(self, *, on_air: bool) -> None:
         now = self._clock.now()
         health = self._radio.health
+        lately = now - 60 - self._duty.round
         self._note_radio(health.problem)
         status = ServiceStatus(
             pid=os.getpid(),
             started=self._started,
             beat=now,
             on_air=on_air and self._epochs.on_air(now) is not None and not health.problem,
-            peers=self._proximity.peers(now - 60 - self._duty.round),
+            peers=self._proximity.peers(lately),
+            unread=self._proximity.unread(lately, self._known_limits.minimum),
             duty=self._duty.name,
             encounters=len(self._proximity),
             dropped=self._radio.dropped,

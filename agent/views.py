@@ -178,7 +178,10 @@ def service_text(service: ServiceStatus | None, *, running: bool, paused: bool) 
 
 
 def radio_facts(service: ServiceStatus | None) -> Plain:
-    """How the radio is: since when it is mute or deaf (Unix seconds, null if it is not), and what was wrong last."""
+    """How the radio is: since when it is mute or deaf (Unix seconds, null if it is not), and what was wrong last.
+
+    unread: devices heard for as long as an encounter must last, but never well enough to make out who it was
+    """
     health = service.health if service else Health()
     return {
         "mute_since": health.mute and round(health.mute.since),
@@ -186,6 +189,7 @@ def radio_facts(service: ServiceStatus | None) -> Plain:
         "deaf_since": health.deaf and round(health.deaf.since),
         "deaf": health.deaf.what if health.deaf else "",
         "quiet_since": health.quiet_since and round(health.quiet_since),
+        "unread": service.unread if service else 0,
         "last_trouble": health.last and msgspec.to_builtins(health.last),
     }
 
@@ -203,7 +207,12 @@ def radio_texts(service: ServiceStatus | None, now: float) -> list[str]:
     if health.quiet_since is not None:
         texts.append(
             f"nothing heard since {time_text(health.quiet_since)} ({_minutes(now - health.quiet_since)}), not even "
-            "foreign devices: alone, or deaf; it listens anew now and then"
+            "foreign devices: alone, deaf or jammed; it listens anew now and then"
+        )
+    if service.unread and service.unread >= service.peers:
+        texts.append(
+            f"[red]reception is poor[/]: {service.unread} of {service.unread + service.peers} devices heard could not "
+            "be made out, so encounters with them are missed: too many radios at once, too far away, or a jammer"
         )
     if health.last and health.last.until is not None:
         lasted = _minutes(health.last.until - health.last.since)

@@ -404,6 +404,7 @@ def test_status_tells_what_is_wrong_since_when_and_what_was() -> None:
         "deaf_since": NOON,
         "deaf": "The adapter is off: turn it on.",
         "quiet_since": NOON - 90,
+        "unread": 0,
         "last_trouble": {"kind": "deaf", "since": NOON - 600, "what": "It stopped.", "until": NOON - 500},
     }
     mute, deaf, quiet, last = views.radio_texts(said, NOON + 600)
