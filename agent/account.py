@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent import transport
-from protocol import chain, credential, hashing, messages, parameters
+from agent.clock import day_text
+from protocol import chain, credential, encounter, hashing, messages, parameters
 from protocol.curve import Curve, decode_scalar, encode_scalar
-from protocol.errors import KeyChanged, Misuse, NotJoined, NotMine, Refused
+from protocol.errors import KeyChanged, Misuse, Moved, NotJoined, NotMine, Refused
 
 if TYPE_CHECKING:
     import random as chances
@@ -81,6 +82,17 @@ class Account:
 MEMBERSHIP = "membership"
 PARAMETERS = "parameters"  # the latest link followed, whole
 CHAIN = "parameters"  # in the store's table of links
+MOVED = "moved"  # since when all this goes on on another device, seconds since 1970
+
+
+def check_not_moved(store: Store) -> None:
+    """Raises Moved where the agent of this device goes on on another one."""
+    since = store.get(MOVED, float)
+    if since is not None:
+        raise Moved(
+            f"this agent moved to another device on {day_text(encounter.day_of(since))} and is retired here; go on "
+            "there, and delete what is left here with: spot leave (if it was imported nowhere: spot export --undo)"
+        )
 
 
 def open_account(curve: Curve, store: Store) -> Account:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import random
+import shutil
 import signal
 import sys
 import time
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import msgspec
 import typer
 
-from agent import account, database, exposure, power, report, sealing, service, views
+from agent import account, database, exposure, moving, power, report, sealing, service, views
 from agent import plot as drawing
 from agent import store as storage
 from agent.clock import day_number, day_text
 from agent.desk import Desk, Json, Yes, err, finish, out, show
 from agent.doctor_cli import doctor_command
 from agent.explaining import explained, explanation_facts, explanation_table, explanation_text
+from agent.moving_cli import export_command, import_command
 from agent.notify import open_manager
 from agent.service import Service, ServiceStatus
 from agent.service_cli import service_app
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """Exit codes: 0 done; 2 asked for something that cannot be done; 10 malformed data; 12 refused; 13 code or
 invitation refused; 14 the authority's keys changed; 20 backend unreachable; 30 not joined; 31 in use by another
-process; 32 the store or the disk; 33 the radio; 40 the doctor found a fault; 130 interrupted."""
+process; 32 the store or the disk; 33 the radio; 34 moved to another device; 40 the doctor found a fault;
+130 interrupted."""
 
 app = typer.Typer(
     name="spot",
@@ -241,6 +244,7 @@ def declare(
     curve = desk.curve()
     code = code or typer.prompt("Report code")
     with desk.store() as store:
+        account.check_not_moved(store)
         worker = report.Reporter(curve, desk.chance, store, Sync(curve, desk.chance, store, desk.clock), desk.clock)
         stored = worker.outstanding(code)
         if stored is None:
@@ -313,6 +317,7 @@ def exposure_command(
     """Show whether somebody you were near has declared an infection, and how much of a risk it was."""
     desk: Desk = context.obj
     with desk.store() as store:
+        account.check_not_moved(store)  # "none known" would be a false comfort
         parameters = account.read_trusted(store).parameters
         risks = exposure.day_risks(store.exposures(), parameters.risk)
     if plot is not None:
@@ -345,6 +350,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         running = service.is_running(desk.folder)
         beat = store.get(service.SERVICE, ServiceStatus) if running else None
         paused = bool(store.get(service.PAUSED, bool))
+        moved = store.get(account.MOVED, float)
         synced = store.get(SYNC, SyncStatus) or SyncStatus()
         counts = {state: len(store.encounters(state=state)) for state in State}
         problems = {e.problem for e in store.encounters(state=State.WAITING) + store.encounters(state=State.PENDING)}
@@ -356,6 +362,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         "fingerprint": fingerprint,
         "running": running,
         "paused": paused,
+        "moved": moved and round(moved),
         "on_air": bool(beat and beat.on_air and not paused),
         "peers": beat.peers if beat else 0,
         "dropped": beat.dropped if beat else 0,
@@ -372,7 +379,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     }
     listed = ", ".join(f"{count} {views.STATES[state]}" for state, count in counts.items() if count) or "none yet"
     lines = [
-        ("Agent", views.service_text(beat, running=running, paused=paused)),
+        ("Agent", views.service_text(beat, running=running, paused=paused, moved=moved)),
         *(("Radio", text) for text in views.radio_texts(beat, desk.clock.now())),
         *(("Disk", text) for text in views.disk_texts(beat)),
         ("Authority", views.plain(f"{trusted.parameters.authority} ({member.url})")),
@@ -407,6 +414,8 @@ def leave(context: typer.Context, yes: Yes = False) -> None:
     sealing.forget_key(desk.folder)
     for suffix in ("", "-wal", "-shm", "-journal"):
         (desk.folder / f"{storage.DATABASE}{suffix}").unlink(missing_ok=True)
+    for left_over in desk.folder.glob(f"{moving.WORK}*"):
+        shutil.rmtree(left_over, ignore_errors=True)
     for lock in (service.LOCK, database.MAKING_LOCK):
         (desk.folder / lock).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -414,6 +423,8 @@ def leave(context: typer.Context, yes: Yes = False) -> None:
     out.print("Left: everything is deleted.")
 
 
+app.command(name="export")(export_command)
+app.command(name="import")(import_command)
 app.command(name="doctor")(doctor_command)
 app.add_typer(service_app)
 

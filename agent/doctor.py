@@ -331,6 +331,8 @@ def check_store(folder: Path, settings: Settings, kept: list[Joined]) -> list[Fi
         member = store.get(account.MEMBERSHIP, account.Membership)
         if member is None or member.issued is None:
             return [Finding("store", Verdict.WARNING, "joining was not finished", "spot join URL --invite CODE")]
+        if store.get(account.MOVED, float) is not None:
+            return [Finding("store", Verdict.WARNING, "moved to another device", "go on there; here: spot leave")]
         now = account.read_trusted(store).parameters
         groups = now.groups
         proxies = tuple(tuple(url.rstrip("/") for url in group.proxies) for group in groups)

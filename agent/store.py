@@ -181,6 +181,11 @@ class Store:
         """Put what was written lately into its place: the log of it (-wal) tells how much was, and when."""
         self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def copy(self, path: Path, key: bytes) -> None:
+        """Put all of it into a new file, under this key (32 bytes). Raises StorageError."""
+        with self._lock:
+            database.copy(self._connection, path, key)
+
     def check(self) -> None:
         """Read all of it. Raises StorageError where any page is damaged."""
         with self._lock:
@@ -389,8 +394,8 @@ def create_store(folder: Path, place: sealing.KeyPlace, random: Random) -> Store
     """The store of this folder, made with a fresh key where there is none yet. Raises StorageError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_made(folder):
-            sealing.find_key(folder, place) or sealing.make_key(folder, place, random)
+        if not is_made(folder):
+            key_for(folder, place, random)
             (folder / DATABASE).touch(mode=0o600)
     except OSError as error:
         raise StorageError(f"{folder} cannot be made ({error.strerror}); choose another with --data-dir") from None
@@ -399,12 +404,18 @@ def create_store(folder: Path, place: sealing.KeyPlace, random: Random) -> Store
 
 def open_store(folder: Path, place: sealing.KeyPlace) -> Store:
     """The store of this folder. Raises NotJoined where there is none, StorageError."""
-    if not _is_made(folder):
+    if not is_made(folder):
         raise NotJoined(f"there is no agent in {folder} yet; start with: spot join URL --invite CODE")
     return _connect(folder, place)
 
 
-def _is_made(folder: Path) -> bool:
+def key_for(folder: Path, place: sealing.KeyPlace, random: Random) -> bytes:
+    """The key for a store to be made: one that is there already, or a fresh one. Raises StorageError."""
+    return sealing.find_key(folder, place) or sealing.make_key(folder, place, random)
+
+
+def is_made(folder: Path) -> bool:
+    """Whether there is a store in this folder."""
     try:
         return (folder / DATABASE).stat().st_size > 0
     except (FileNotFoundError, NotADirectoryError):

@@ -77,7 +77,11 @@ class Sync:
 
     @property
     def account(self) -> Account:
-        """The account with the parameters now in force; follows what another process of this agent fetched."""
+        """The account with the parameters now in force, as another process of this agent may have fetched them.
+
+        Raises NotJoined, Moved.
+        """
+        account.check_not_moved(self._store)
         trusted, membership = account.read_trusted(self._store), self._store.get(account.MEMBERSHIP, account.Membership)
         if self._account is None or (self._account.trusted, self._membership) != (trusted, membership):
             self._account, self._membership = account.open_account(self._curve, self._store), membership
@@ -94,7 +98,8 @@ class Sync:
         return refresh if due is None else min(due, refresh)
 
     async def step(self, *, refresh: bool = False) -> Progress:
-        """Do everything that is due; `refresh`: look at the chains even if it is not time."""
+        """Do everything that is due; `refresh`: look at the chains even if it is not time. Raises Moved."""
+        account.check_not_moved(self._store)
         progress = Progress()
         now = self._clock.now()
         if refresh or now >= self.status().refresh_at:

@@ -159,8 +159,10 @@ def progress_text(progress: Progress, waiting: int) -> str:
     return (", ".join(parts) or "nothing was due") + (f"; {waiting} more when their time comes" if waiting else "")
 
 
-def service_text(service: ServiceStatus | None, *, running: bool, paused: bool) -> str:
-    """What the running agent is doing, in a line."""
+def service_text(service: ServiceStatus | None, *, running: bool, paused: bool, moved: float | None = None) -> str:
+    """What the running agent is doing, in a line. moved: since when it goes on on another device."""
+    if moved is not None:
+        return f"retired: moved to another device on {day_text(int(moved // 86400))}; delete the rest with: spot leave"
     if not running:
         return "not running (start it with: spot run)" + (", paused" if paused else "")
     if service is None:

@@ -10,7 +10,8 @@
     │   └── TooMany              it answers nothing more for the moment: too many ask
     ├── Misuse                   what the person asked for cannot be done as asked
     │   ├── NotJoined            there is no credential in this data folder yet
-    │   └── Busy                 something else holds what is needed (a second `spot run`)
+    │   ├── Busy                 something else holds what is needed (a second `spot run`)
+    │   └── Moved                the agent of this device goes on on another one
     ├── StorageError             the store cannot be read or written (disk full, key lost, corrupt)
     └── RadioUnavailable         no radio, or it is off or forbidden
 
@@ -114,6 +115,14 @@ class Busy(Misuse):
 
     slug = "busy"
     exit_code = 31
+    status = 409
+
+
+class Moved(Misuse):
+    """The agent of this device goes on on another one."""
+
+    slug = "moved"
+    exit_code = 34
     status = 409
 
 

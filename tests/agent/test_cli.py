@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
     from agent.store import Store
 
-COMMANDS = ["join", "run", "pause", "resume", "contacts", "sync", "declare", "exposure", "status", "leave"]
+COMMANDS = [
+    "join", "run", "pause", "resume", "contacts", "sync", "declare", "exposure", "status", "leave", "export", "import",
+]  # fmt: skip
 CODE = "ABCD-EFGH-IJKL-2345"
 SLEEP = 0.05
 PUBLIC = re.compile(r"(fingerprint is|such as) \S+")
@@ -121,7 +123,18 @@ def test_every_command_explains_itself(spot: Spot, command: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["run"], ["pause"], ["resume"], ["contacts"], ["sync"], ["declare", CODE], ["exposure"], ["status"], ["leave"]],
+    [
+        ["run"],
+        ["pause"],
+        ["resume"],
+        ["contacts"],
+        ["sync"],
+        ["declare", CODE],
+        ["exposure"],
+        ["status"],
+        ["leave"],
+        ["export", "FILE"],
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_every_command_needs_joining_first(spot: Spot, arguments: list[str]) -> None:
@@ -430,6 +443,78 @@ def test_run_until_interrupted(spot: Spot, store: Store) -> None:
     assert "Traceback" not in errors
     assert "running; epoch 900 s" in errors
     assert facts(spot("status", "--json")[1])["running"] is False
+
+
+# --- moving ---
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> str:
+    """The option that names a file with a passphrase."""
+    file = tmp_path / "words"
+    file.touch(mode=0o600)
+    file.write_text("correct horse battery staple\n")
+    return f"--passphrase-file={file}"
+
+
+def test_moving_to_another_device(spot: Spot, store: Store, tmp_path: Path, words: str) -> None:
+    signed(store)
+    file = tmp_path / "moved.spot"
+    code, _, errors = spot("export", str(file), words, said="n\n")
+    assert (code, errors) == (2, "error: nothing was moved\n")
+    code, output, _ = spot("export", str(file), words, said="y\n")
+    assert code == 0
+    assert "will be retired" in output
+    assert "spot import FILE" in output
+    for command in (["run"], ["sync"], ["declare", CODE], ["exposure"]):
+        code, output, errors = spot(*command)
+        assert (code, output) == (34, "")
+        assert "moved to another device" in errors
+        assert "spot export --undo" in errors
+    assert "retired" in spot("status")[1]
+    assert facts(spot("status", "--json")[1])["moved"] == pytest.approx(NOON, abs=300)
+
+    new = Spot(tmp_path / "new", spot.monkeypatch, spot.capsys, spot.outputs)
+    code, output, _ = new("import", str(file), words, "--json")
+    assert code == 0
+    moved = facts(output)
+    assert (moved["contacts"], moved["signed"], moved["first_day"]) == (1, 1, "2024-10-04")
+    assert facts(new("status", "--json")[1])["moved"] is None
+    assert new("exposure")[0] == 0
+    code, _, errors = new("import", str(file), words)
+    assert code == 2
+    assert "not overwritten" in errors
+
+    assert spot("export", "--undo", said="n\n")[0] == 2
+    assert spot("exposure")[0] == 34
+    assert spot("export", "--undo", "--yes")[0] == 0
+    assert spot("exposure")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export"], "spot export FILE"),
+        (["export", "FILE", "--yes"], "--passphrase-file"),
+        (["export", "FILE", "--yes", "--passphrase-file", "NOWHERE"], "cannot be read as a passphrase"),
+        (["export", "--undo", "--yes"], "nothing to undo"),
+        (["import", "NOWHERE"], "not overwritten"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_asked_wrongly_moves_nothing(spot: Spot, store: Store, arguments: list[str], said: str) -> None:
+    code, _, errors = spot(*arguments)
+    assert code == 2
+    assert said in errors
+    assert spot("exposure")[0] == 0
+
+
+def test_a_passphrase_that_others_can_read_is_refused(spot: Spot, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "words").write_text("correct horse battery staple")
+    (tmp_path / "words").chmod(0o644)
+    code, _, errors = spot("export", str(tmp_path / "file"), "--yes", "--passphrase-file", str(tmp_path / "words"))
+    assert code == 32
+    assert "chmod 600" in errors
 
 
 @pytest.mark.parametrize("arguments", [["--radio", "wifi"], ["--radio", "simulated", "--adapter"]])
