@@ -29,7 +29,10 @@ class Away(Unreachable):
 
 def session(context: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
     """A session for asking other parts: keeps no cookies, follows nothing. context: whom to trust, who one is."""
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=context if context is not None else True)
+    # A connection for each request, of which a pool of submissions is one: where processes share a port, the kernel
+    # deals out connections, and all of them would go to the process that got the first ones.
+    verified = context if context is not None else True
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=verified, force_close=True)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 

@@ -86,6 +86,11 @@ class Clients:
         """Their processes."""
         return [process.pid or 0 for process in self._processes]
 
+    def end(self) -> None:
+        """End them at once, if they have not ended."""
+        for process in self._processes:
+            process.terminate()
+
     async def stop(self) -> list[tuple[bytes, bytes, bool]]:
         """End them; what the backend accepted, as they saw it: (CCM, nullifier, signed)."""
         for pipe in self._pipes:
@@ -136,8 +141,8 @@ class Run:
         contacts = max(1.0, most.submissions / SUBMISSIONS)
         easy = Phase(WARM + self._seconds, rate=STEADY * contacts)
         steady = await self.phase("60 % of it", easy, WARM)
-        offered = OVERLOAD * contacts
-        overload = await self.phase("overload", Phase(self._seconds / 2, rate=offered, patient=False))
+        offered = OVERLOAD * most.submissions
+        overload = await self.phase("overload", Phase(self._seconds, rate=offered, patient=False))
         after = await self.phase("60 % again", easy, WARM)
         task = self._progress.add_task("completing", total=None)
         told = await self._clients.finish()
@@ -194,5 +199,8 @@ async def _measure(
     async with opened(folder / name, Plan(port=0, tls=tls), database) as bed:
         day = today(ScaledClock(Timescale()))
         crowd = await gather(bed.folder, USERS, day)
-        await clients.start(crowd, day, options.contacts, progress)
-        return await Run(bed, clients, progress, options.seconds).measure(name)
+        try:
+            await clients.start(crowd, day, options.contacts, progress)
+            return await Run(bed, clients, progress, options.seconds).measure(name)
+        finally:
+            clients.end()

@@ -94,19 +94,20 @@ class Client:
         return self._begun[-1]
 
     async def finish(self, lanes: int) -> dict[str, int]:
-        """Complete all that was begun; says how many contacts there are, and how many are complete."""
-        left = iter([one for one in self._begun if len(one.signed) < len(one.sides)])
+        """Complete all of which anything was accepted; says how many contacts that are, and how many are complete."""
+        taken = [one for one in self._begun if one.accepted]
+        left = iter([one for one in taken if len(one.signed) < len(one.sides)])
 
         async def lane() -> None:
             for one in left:
                 await self._complete(one, patient=True)
 
-        accepted = sum(len(one.accepted) for one in self._begun)
+        accepted = sum(len(one.accepted) for one in taken)
         async with asyncio.TaskGroup() as group:
             for _ in range(lanes):
                 group.create_task(lane())
-        complete = sum(len(one.signed) == len(one.sides) for one in self._begun)
-        return {"contacts": len(self._begun), "accepted": accepted, "complete": complete}
+        complete = sum(len(one.signed) == len(one.sides) for one in taken)
+        return {"contacts": len(taken), "accepted": accepted, "complete": complete}
 
     def accepted(self) -> list[tuple[bytes, bytes, bool]]:
         """(CCM, nullifier, whether it is signed) of every side that the backend accepted."""
