@@ -6,6 +6,7 @@ proxy elsewhere they travel as files. The proxy's secret key is drawn in its own
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from typing import TYPE_CHECKING, TypeVar
 
@@ -48,9 +49,13 @@ class Invitation(Message, frozen=True, kw_only=True):
 
 
 class Request(Message, frozen=True, kw_only=True):
-    """From the proxy: T, T~ and the proof of its secret key; and the key of its certificate, where TLS is spoken."""
+    """From the proxy: T, T~ and the proof of its secret key; and the key of its certificate, where TLS is spoken.
+
+    nonce: the invitation's; the proof is for `bound(nonce, tls)`.
+    """
 
     name: Name
+    nonce: Bytes32
     join: JoinRequest
     tls: bytes = b""
 
@@ -100,6 +105,11 @@ def proxy_settings(invited: Invitation, host: str, port: int) -> ProxySettings:
     )
 
 
+def bound(nonce: bytes, tls: bytes) -> bytes:
+    """The nonce that a join answers: nobody else can have another TLS key certified by a request, now or later."""
+    return hashlib.sha256(nonce + tls).digest()
+
+
 def ask(curve: Curve, random: Random, home: Path, invited: Invitation, told: ProxySettings) -> Request:
     """Make the proxy's folder, with a secret key that stays there. Raises Misuse where there is something already."""
     if home.exists():
@@ -118,7 +128,8 @@ def ask(curve: Curve, random: Random, home: Path, invited: Invitation, told: Pro
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
-    return Request(name=invited.name, join=credential.join(curve, random, secret, key, invited.nonce), tls=tls)
+    join = credential.join(curve, random, secret, key, bound(invited.nonce, tls))
+    return Request(name=invited.name, nonce=invited.nonce, join=join, tls=tls)
 
 
 def accept(curve: Curve, home: Path, admitted: Admission) -> None:

@@ -7,6 +7,7 @@ signed. Agents have the contacts concerned extended anew, by another proxy.
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import delete, insert, select, update
 
 from backend_stub import certificates, chains, keys, store
-from backend_stub.admission import Admission, Invitation, Request
+from backend_stub.admission import Admission, Invitation, Request, bound
 from backend_stub.clock import today
 from backend_stub.database import Taken
 from protocol import batch, chain, contact, credential, hashing
@@ -55,6 +56,11 @@ def new_group(curve: Curve, random: Random, name: str) -> Group:
     """*Setup_ProxyGr*."""
     secret, public = credential.new_issuer(curve, random, Holder.PROXY)
     return Group(name, secret, public, credential.read_issuer(curve, Holder.PROXY, public))
+
+
+def first_name(name: str) -> str:
+    """The name, of a proxy or group, without the number of its key."""
+    return re.sub(r"-k\d+$", "", name)
 
 
 def proxy_folder(name: str) -> str:
@@ -136,11 +142,13 @@ def _invitation(**parts: Any) -> Invitation:
 
 async def _check_room(connection: AsyncConnection, now: Parameters, name: str, group: str, url: str) -> None:
     proxies = store.proxies.c
-    groups = {one.name: one for one in now.groups}
+    groups = {one.name: one for one in now.groups if one.until_day is None}
     if group not in groups:
-        raise Misuse(f"there is no group {group!r}; there are {', '.join(sorted(groups))}")
+        raise Misuse(f"there is no group {group!r}, or its key was replaced; there are {', '.join(sorted(groups))}")
     if len(groups[group].proxies) >= MOST_PROXIES:
         raise Misuse(f"{group} has {MOST_PROXIES} proxies, which is all that fit; choose another group")
+    if first_name(name) != name:
+        raise Misuse(f"{name!r} ends like a replaced credential's; choose a name that does not end so")
     if await _proxy(connection, proxies.name == name) is not None:
         raise Misuse(f"there is or was a proxy {name!r}; choose another name")
     there = await _proxy(connection, proxies.url == url, proxies.removed.is_(False))
@@ -166,15 +174,20 @@ async def admit(authority: Authority, request: Request) -> Admission:
 
     known, invited = await authority.database.run(look)
     if known is not None and known.public == public:
-        return await _issue(authority, request, known.group, known.url, request.join.nonce)
+        return await _issue(authority, request, known.group, known.url, request.nonce)
     if invited is None or invited.expires_at < authority.clock.now():
         raise Misuse(f"no proxy {name!r} is invited; invite it, and let it ask with the new invitation")
+
+    async def check(connection: AsyncConnection) -> None:
+        now = (await chains.newest(connection)).parameters
+        await _check_room(connection, now, name, invited.group, invited.url)
+
+    await authority.database.run(check)  # before its group's key, which may be gone, is asked for
     admission = await _issue(authority, request, invited.group, invited.url, invited.nonce)
 
     async def enter(connection: AsyncConnection) -> None:
         await chains.alone(connection)
-        now = (await chains.newest(connection)).parameters
-        await _check_room(connection, now, name, invited.group, invited.url)
+        await check(connection)
         await connection.execute(delete(store.invited).where(store.invited.c.name == name))
         await connection.execute(insert(store.proxies), _kept(name, invited.group, invited.url, request.join))
         await chains.change(authority, connection, lambda before: _with(before, invited.group, invited.url))
@@ -191,7 +204,7 @@ async def _issue(authority: Authority, request: Request, group: str, url: str, n
     key = current.keys.signers.group(group, today(authority.clock))
     secret = keys.read_issuer(authority.folder, keys.name_of(authority.folder, group, key.encoded))
     issued = await asyncio.to_thread(
-        credential.issue, authority.curve, authority.random, secret, key, request.join, nonce
+        credential.issue, authority.curve, authority.random, secret, key, request.join, bound(nonce, request.tls)
     )
     certificate = b""
     if request.tls:

@@ -17,6 +17,7 @@ from sqlalchemy import insert, select
 
 from backend_stub import chains, groups, keys, store
 from backend_stub.clock import today
+from backend_stub.groups import first_name
 from backend_stub.signing import SERVER
 from protocol import contact, credential
 from protocol.credential import Holder
@@ -174,7 +175,7 @@ async def rotate_group(authority: Authority, folder: Path, name: str) -> Moved:
         trusted = await chains.change(authority, connection, _changing(groups=(*after, new)))
     await tidy(authority)
     away = tuple(row.name for row in members if row not in here)
-    return Moved(trusted, fresh, tuple(_first_name(row.name) for row in here), away)
+    return Moved(trusted, fresh, tuple(first_name(row.name) for row in here), away)
 
 
 async def rotate_proxy(authority: Authority, folder: Path, name: str) -> Trusted:
@@ -186,7 +187,7 @@ async def rotate_proxy(authority: Authority, folder: Path, name: str) -> Trusted
     async with authority.database.transaction() as connection:
         await chains.alone(connection)
         rows = (await connection.execute(select(store.proxies))).all()
-        mine = [row for row in _newest(rows) if _first_name(row.name) == name]
+        mine = [row for row in _newest(rows) if first_name(row.name) == name]
         if not mine or not _home(folder, name).is_dir():
             raise Misuse(f"there is no proxy {name!r} here; one elsewhere is removed, then invited anew")
         public = _group_of((await chains.newest(connection)).parameters, mine[0].group).key
@@ -211,23 +212,18 @@ async def _admit_again(
 
 
 def _home(folder: Path, name: str) -> Path:
-    return folder / groups.proxy_folder(_first_name(name))
-
-
-def _first_name(name: str) -> str:
-    """The name without the number of its key."""
-    return re.sub(r"-k\d+$", "", name)
+    return folder / groups.proxy_folder(first_name(name))
 
 
 def _next_name(name: str, taken: Iterable[str]) -> str:
     """The name of the next key: north, north-k2, north-k3."""
-    taken, base = set(taken), _first_name(name)
+    taken, base = set(taken), first_name(name)
     return next(fresh for number in range(2, 1000) if (fresh := f"{base}-k{number}") not in taken)
 
 
 def _newest(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
     """The last credential of each proxy that is not removed."""
-    found = {_first_name(row.name): row for row in sorted(rows, key=lambda row: _number(row.name)) if not row.removed}
+    found = {first_name(row.name): row for row in sorted(rows, key=lambda row: _number(row.name)) if not row.removed}
     return list(found.values())
 
 

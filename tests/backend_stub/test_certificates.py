@@ -10,6 +10,7 @@ import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -238,6 +239,22 @@ async def test_a_proxy_from_elsewhere_gets_its_certificate_and_a_fresh_one(
                 return False
 
         await support.eventually(serves)
+
+
+async def test_no_certificate_for_a_key_that_the_proxy_did_not_name(there: World, tmp_path: Path) -> None:
+    """A request holds no secret, so others may have it: with a key of theirs in it, it is worth nothing, ever."""
+    url = "https://127.0.0.1:9"
+    async with there.office() as office:
+        invited = await groups.invite(office, "far", "group-1", url, there.backend.server, there.backend.authority)
+        told = admission.proxy_settings(invited, "127.0.0.1", 9)
+        asked = admission.ask(CURVE, secrets.token_bytes, tmp_path / "far", invited, told)
+        (tmp_path / "thief").mkdir()
+        altered = msgspec.structs.replace(asked, tls=certificates.new_key(secrets.token_bytes, tmp_path / "thief"))
+        with pytest.raises(Refused):
+            await groups.admit(office, altered)
+        await groups.admit(office, asked)
+        with pytest.raises(Refused):
+            await groups.admit(office, altered)
 
 
 async def expires_at(port: int) -> datetime.datetime:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from backend_stub import admission, groups, openings, proxy
+from backend_stub import admission, groups, openings, proxy, rotation
 from protocol import messages
 from protocol.declaration import Reason
 from protocol.errors import Misuse, Refused, SpotError
@@ -144,6 +144,23 @@ async def test_names_groups_and_places_are_checked(there: World, office: Authori
     with pytest.raises(Misuse, match="no proxy can be invited so"):
         await invited(there, office, "new", "ftp://x")
     assert len(await groups.listed(office)) == 2
+
+
+async def test_no_proxy_has_the_name_of_anothers_next_credential(there: World, office: Authority) -> None:
+    """Else one's credential would be noted down as the other's, and outlive the removal of whose it is."""
+    with pytest.raises(Misuse, match="ends like"):
+        await invited(there, office, "group-1-1-k2")
+
+
+async def test_nobody_is_admitted_to_a_group_whose_key_was_replaced(
+    there: World, office: Authority, tmp_path: Path
+) -> None:
+    request = asked(tmp_path / "far", await invited(there, office))
+    await rotation.rotate_group(office, there.backend.folder, GROUP)
+    with pytest.raises(Misuse, match="replaced"):
+        await groups.admit(office, request)
+    with pytest.raises(Misuse, match="there are group-1-k2, group-2"):
+        await invited(there, office)
 
 
 async def test_a_place_can_be_used_again_with_another_key(there: World, office: Authority, tmp_path: Path) -> None:
