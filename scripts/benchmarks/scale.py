@@ -23,7 +23,7 @@ class Assumed:
     encounters: float = 60.0  # a user and day: peers heard for a minute or longer, an epoch each
     asked: float = 1.5  # submissions for each: the first side has to ask again
     peak: float = 3.0  # the busiest hour, times the mean
-    cost: float = 5.0  # ms of processor a submission, all parts, with TLS
+    cost: float = 6.0  # ms of processor a submission, all parts, with TLS
     used: float = 0.6  # of a processor at the peak
     row: float = 281.0  # bytes of a side of a contact in PostgreSQL, indexes included
     retention: float = 15.0  # days that sides are kept: 14, and today
