@@ -191,16 +191,31 @@ async def _publish_for_ever(authority: Authority) -> None:
 
 
 async def _renew_for_ever(authority: Authority) -> None:
+    # Each by itself: what is old has to go whatever else fails.
     while True:
-        try:
-            await chains.renew(authority)
-            certificates.renew_due(authority.folder, _beside(authority.folder))
-            await authority.clean()
-            await chains.forget_publications(authority)
-            await rotation.tidy(authority)
-        except SpotError as error:
-            log.warning("parameters are not renewed; it is tried again: %s", error.text)
+        for work in (
+            chains.renew,
+            _renew_certificates,
+            Authority.clean,
+            chains.forget_publications,
+            rotation.tidy,
+        ):
+            try:
+                await work(authority)
+            except SpotError as error:
+                log.warning("the hourly round is not complete; it is tried again: %s", error.text)
         await authority.clock.sleep(RENEW_EVERY)
+
+
+async def _renew_certificates(authority: Authority) -> None:
+    """Renew what is due of the parts beside this one; under systemd only the authority's own can be written."""
+    for part in _beside(authority.folder):
+        try:
+            certificates.renew_due(authority.folder, [part])
+        except SpotError as error:
+            log.warning(
+                "renew the certificate of %s: spot-backend certificates DIR --renew (%s)", part.name, error.text
+            )
 
 
 async def _ready(authority: Authority, metrics: Metrics) -> None:

@@ -61,7 +61,7 @@ OUTSIDE = (SQLAlchemyError, asyncpg.PostgresError, *LOST)
 T = TypeVar("T")
 
 
-class Taken(Exception):
+class Taken(StorageError):
     """A once-only rule would break: something with one of these keys is there already."""
 
 
@@ -246,10 +246,10 @@ def _postgres(url: str, part: Part) -> AsyncEngine:
 # --- errors ---
 
 
-def _read(error: Exception) -> Taken | SpotError:
+def _read(error: Exception) -> SpotError:
     """What an error of a driver means: Unreachable if it passes. PostgreSQL's texts may quote what is stored."""
     if isinstance(error, IntegrityError):
-        return Taken("something with one of these keys is there already")
+        return Taken("something with one of these keys is there already, or still needed; try again")
     cause = error.orig if isinstance(error, DBAPIError) else error
     cause = getattr(cause, "__cause__", None) or cause  # the driver's own, under SQLAlchemy's
     if isinstance(cause, SHUT):

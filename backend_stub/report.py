@@ -23,7 +23,7 @@ from backend_stub.join import hash_of
 from backend_stub.verifying import Grounds
 from protocol import declaration, encounter, messages, parameters
 from protocol.declaration import Reason, Rules
-from protocol.errors import Malformed, NotMine, SpotError
+from protocol.errors import Malformed, NotMine, SpotError, StorageError
 from protocol.messages import Receipt
 
 if TYPE_CHECKING:
@@ -220,6 +220,8 @@ async def _accept(authority: Authority, opened: Opened, current: Current, ground
     )
 
     async def work(connection: AsyncConnection) -> tuple[bool, bytes]:
+        if (earlier := await _answered(connection, opened)) is not None:
+            return False, earlier  # by another process: what it said stands, so nothing else may be done
         if await groups.removed_openings(connection) != grounds.removed:
             raise RemovedMeanwhile
         spent = await _spend(connection, opened)
@@ -262,8 +264,16 @@ async def _write_answer(connection: AsyncConnection, opened: Opened, receipt: Re
     reports = store.reports
     unanswered = update(reports).where(reports.c.digest == opened.digest, reports.c.answer.is_(None))
     await connection.execute(unanswered.values(answer=opened.seal(receipt)))
-    rows = await connection.scalars(select(reports.c.answer).where(reports.c.digest == opened.digest))
-    answer: bytes = rows.one()
+    answer = await _answered(connection, opened)
+    if answer is None:
+        raise StorageError("a report was forgotten while it was checked; send it again")
+    return answer
+
+
+async def _answered(connection: AsyncConnection, opened: Opened) -> bytes | None:
+    """The report's answer, None where there is none yet."""
+    reports = store.reports
+    answer: bytes | None = await connection.scalar(select(reports.c.answer).where(reports.c.digest == opened.digest))
     return answer
 
 

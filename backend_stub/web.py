@@ -132,7 +132,9 @@ async def _answering(
 def check_proxy(request: web.Request, now: Parameters) -> None:
     """That a proxy of these parameters asks, by its certificate; not on a part without TLS. Raises Refused."""
     transport = request.transport
-    if transport is None or transport.get_extra_info("sslcontext") is None:
+    if transport is None:
+        raise Refused("the connection ended before it was known who asks; ask again")
+    if transport.get_extra_info("sslcontext") is None:
         return
     names = (transport.get_extra_info("peercert") or {}).get("subjectAltName", ())
     listed = {url for group in now.groups for url in group.proxies}

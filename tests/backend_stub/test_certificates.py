@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent import transport
-from backend_stub import admission, calling, certificates, groups, proxy, settings
+from backend_stub import admission, calling, certificates, codes, groups, proxy, settings
 from backend_stub.founding import Plan
 from backend_stub.identity import Identity
 from backend_stub.running import running
@@ -198,6 +198,25 @@ async def test_certificates_are_renewed_in_time_and_taken_up(there: World, monke
 
         await support.eventually(taken_up)
     watching.cancel()
+
+
+async def test_a_certificate_that_cannot_be_renewed_holds_nothing_else_up(
+    there: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under systemd the authority may write to its own folder only; what is old is forgotten all the same."""
+    folder = there.backend.folder
+    before = {part: (folder / part / "certificate.pem").read_bytes() for part in there.backend.parts}
+    (folder / "server" / "certificate.new").mkdir()
+    monkeypatch.setattr(certificates, "RENEW_DAYS", 400)
+    await there.code()
+    there.clock.pass_by(days=70)
+
+    async def done() -> bool:
+        renewed = {part for part in before if (folder / part / "certificate.pem").read_bytes() != before[part]}
+        async with there.office() as office:
+            return renewed == before.keys() - {"server"} and not await codes.codes(office)
+
+    await support.eventually(done)
 
 
 @pytest.mark.parametrize(

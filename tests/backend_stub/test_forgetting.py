@@ -13,13 +13,14 @@ from sqlalchemy import func, select
 from backend_stub import authority, chains, join, report, store
 from backend_stub.database import new
 from protocol.encounter import SECONDS_A_DAY
+from protocol.errors import SpotError
 from tests.backend_stub import support
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from sqlalchemy import Table
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority import Authority
@@ -109,3 +110,27 @@ async def test_codes_reports_and_nullifiers_go_when_nothing_depends_on_them(
         await chains.renew(office)
         await office.clean()
         assert [await count(office, table) for table in (store.codes, store.reports, store.reported)] == [0] * 3
+
+
+async def test_a_report_that_comes_while_its_old_code_is_forgotten(
+    tmp_path: Path, clock: ManualClock, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an expected error, which a running authority outlives; the next time nothing is in the way."""
+    async with office_on("sqlite", tmp_path, clock, request) as office:
+        code = join.hash_of((await report.make_code(office, clock.today, SECONDS_A_DAY)).replace("-", ""))
+        clock.pass_by(seconds=authority.CODES_KEPT + 2 * SECONDS_A_DAY)
+        await chains.renew(office)
+        forget = office.database.forget
+
+        async def beside(table: Table, *where: ColumnElement[bool]) -> int:
+            gone = await forget(table, *where)
+            if table is store.reports:
+                await add(office, store.reports, {"digest": bytes(32), "code": code})
+            return gone
+
+        monkeypatch.setattr(office.database, "forget", beside)
+        with pytest.raises(SpotError):
+            await office.clean()
+        monkeypatch.undo()
+        await office.clean()
+        assert [await count(office, table) for table in (store.codes, store.reports)] == [0, 0]

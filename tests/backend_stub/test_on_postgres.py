@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import select
 
-from backend_stub import chains, join
-from protocol import credential
+from backend_stub import authority, chains, codes, join, report, store
+from protocol import credential, declaration
+from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import CodeRefused, Misuse
 from tests.backend_stub import support
+from tests.backend_stub.support import Encounter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from backend_stub.authority import Authority
+    from protocol.messages import Receipt
     from scripts.postgres import Cluster
+    from tests.backend_stub.support import Declaring
 
 
 async def test_the_whole_way_with_two_authorities(
@@ -44,3 +50,62 @@ async def test_the_whole_way_with_two_authorities(
         await asyncio.gather(chains.renew(one), chains.renew(other))
         assert (await there.trusted()).head.number == 1, "renewed once"
         await asyncio.gather(one.clean(), other.clean())
+
+
+async def test_reports_to_two_authorities_at_once(
+    tmp_path: Path, postgres: Cluster, clock: support.ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts are counted, a code is spent, a contact is declared and a report is answered once, whoever is asked."""
+    await support.found(tmp_path / "backend", clock, replace(support.PLAN, database=postgres.fresh()))
+    async with support.world(tmp_path / "backend", clock) as there, there.office() as one, there.office() as other:
+        left, right = await there.pair()
+        met = [await there.meet(left, right) for _ in range(4)]
+
+        async def declare(*reports: Declaring) -> list[Receipt]:
+            at = (one, other) * len(reports)
+            asked = (report.declare(office, each.sealed) for office, each in zip(at, reports, strict=False))
+            answers = await asyncio.gather(*asked)
+            pairs = zip(answers, reports, strict=True)
+            return [declaration.open_receipt(answer, each.reply_key) for answer, each in pairs]
+
+        code = await there.code()
+        bad = [(Encounter(), record) for _, record in met]
+        tried = await declare(*[await there.report(left, code, bad) for _ in range(report.ATTEMPTS + 4)])
+        problems = sorted(receipt.problem for receipt in tried)
+        assert problems == ["code-attempts"] * 4 + ["contacts"] * report.ATTEMPTS
+
+        several = [await there.code() for _ in range(4)]
+        overlapping = await declare(*[await there.report(left, each, met[:2]) for each in several])
+        assert sum(receipt.accepted for receipt in overlapping) == 1
+        assert await spent(one) == 1, "no code is spent for a list that was not accepted"
+
+        code = await there.code()
+        twice = await declare(*[await there.report(left, code, [each]) for each in met[2:]])
+        assert sorted(receipt.problem for receipt in twice) == ["", "code-spent"]
+
+        same = await there.report(right, await there.code(), [await there.meet(right, left)])
+        assert [receipt.accepted for receipt in await declare(same, same)] == [True, True]
+
+        # The code expires while one process still checks the report, and another has answered it meanwhile.
+        late = support.ManualClock(clock.now() + 3 * SECONDS_A_DAY)
+        check = report._check
+
+        async def slow(office: Authority, *rest: Any) -> Any:
+            grounds = await check(office, *rest)
+            async with authority.opened(there.backend.folder / "authority", late) as later:
+                await report._answer(later, rest[0])
+            return grounds
+
+        before = await spent(one), len(await waiting(one))
+        monkeypatch.setattr(report, "_check", slow)
+        (answer,) = await declare(await there.report(left, await there.code(), [await there.meet(left, right)]))
+        assert answer.problem == "code-expired"
+        assert (await spent(one), len(await waiting(one))) == before, "what is answered so has no effect"
+
+
+async def spent(office: Authority) -> int:
+    return sum(each.state == codes.USED for each in await codes.codes(office))
+
+
+async def waiting(office: Authority) -> list[Any]:
+    return list(await office.database.run(lambda connection: connection.execute(select(store.tokens))))
