@@ -80,6 +80,23 @@ def _check_sense(parameters: Parameters) -> None:
     if max(level.level for level in parameters.onset) > len(parameters.risk.infectiousness):
         raise Malformed("an infectiousness level of the parameters has no weight; the authority must mend them")
 
+    spans = [(one.from_day, one.until_day) for one in parameters.issuers]
+    spans += [(level.first, level.last) for level in parameters.onset]
+    spans += [(parameters.limits.retry_first, parameters.limits.retry_last)]
+    spans += [(parameters.issued_at, parameters.valid_until)]
+    if any(first > last for first, last in spans):
+        raise Malformed("a span in the parameters ends before it begins; the authority must mend them")
+    _check_keys_differ(parameters)
+
+
+def _check_keys_differ(parameters: Parameters) -> None:
+    # A signature does not say its key's number: under a second number or name it would outlive the end of the first.
+    servers = [one.key for one in parameters.server_keys]
+    issuers = [one.key.x + one.key.y for one in parameters.issuers]
+    groups = [one.key.x + one.key.y for one in parameters.groups]
+    if any(len(set(keys)) < len(keys) for keys in (servers, issuers, groups)):
+        raise Malformed("two servers, issuers or groups of the parameters have the same key; mend them")
+
 
 def check_validity(parameters: Parameters, at: float) -> None:
     """Raises KeyChanged where the parameters have run out at this time (seconds since 1970)."""

@@ -196,6 +196,46 @@ _senseless(
     "level without weight",
     lambda now: (OnsetLevel(first=0, last=1, level=3),),
 )
+ENDS_FIRST = "ends before it begins"
+_senseless(
+    "issuers",
+    Malformed,
+    ENDS_FIRST,
+    "period ends before it begins",
+    lambda now: (altered(now.issuers[0], from_day=DAY + 31), *now.issuers[1:]),
+)
+_senseless("onset", Malformed, ENDS_FIRST, "span turned", lambda now: (OnsetLevel(first=3, last=2, level=1),))
+_senseless(
+    "limits",
+    Malformed,
+    ENDS_FIRST,
+    "retries turned",
+    lambda now: altered(now.limits, retry_first=now.limits.retry_last + 1),
+)
+_senseless("valid_until", Malformed, ENDS_FIRST, "before they are issued", lambda now: now.issued_at - 1)
+
+SAME_KEY = "have the same key"
+_senseless(
+    "issuers",
+    Malformed,
+    SAME_KEY,
+    "one key for two periods",
+    lambda now: (now.issuers[0], altered(now.issuers[0], number=now.issuers[0].number + 1)),
+)
+_senseless(
+    "groups",
+    Malformed,
+    SAME_KEY,
+    "one key for two groups",
+    lambda now: (now.groups[0], altered(now.groups[0], name="another")),
+)
+_senseless(
+    "server_keys",
+    Malformed,
+    SAME_KEY,
+    "one key of two numbers",
+    lambda now: (*now.server_keys, altered(now.server_keys[-1], number=100, from_time=NOW + 100)),
+)
 
 
 @refused(Parameters, "number", KeyChanged, NUMBER)
