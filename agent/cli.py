@@ -30,8 +30,8 @@ from agent.service import Service, ServiceStatus
 from agent.service_cli import service_app
 from agent.settings import Settings, default_folder, read_settings
 from agent.store import State, Store
-from agent.sync import SYNC, Sync, SyncStatus
-from protocol import chain, encounter
+from agent.sync import PUBLICATIONS, SYNC, Sync, SyncStatus
+from protocol import chain, encounter, messages
 from protocol.errors import Misuse, NotJoined, SpotError, StorageError
 
 if TYPE_CHECKING:
@@ -354,12 +354,15 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         synced = store.get(SYNC, SyncStatus) or SyncStatus()
         counts = {state: len(store.encounters(state=state)) for state in State}
         problems = {e.problem for e in store.encounters(state=State.WAITING) + store.encounters(state=State.PENDING)}
+        published = store.get(PUBLICATIONS, messages.Head) or chain.EMPTY
     problems.discard("")
     fingerprint = chain.fingerprint(member.genesis)
     facts = {
         "authority": trusted.parameters.authority,
         "url": member.url,
         "fingerprint": fingerprint,
+        "parameters": views.head_facts(trusted.head),
+        "publications": views.head_facts(published),
         "running": running,
         "paused": paused,
         "moved": moved and round(moved),
@@ -384,6 +387,8 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         *(("Disk", text) for text in views.disk_texts(beat)),
         ("Authority", views.plain(f"{trusted.parameters.authority} ({member.url})")),
         ("Fingerprint", fingerprint),
+        ("Parameters", views.head_text(trusted.head)),
+        ("Publications", views.head_text(published)),
         ("Contacts", listed),
         ("Backend", views.sync_text(synced)),
         *(("Trouble", f"[red]{views.plain(problem)}[/]; tried again with backoff") for problem in sorted(problems)),

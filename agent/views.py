@@ -13,6 +13,7 @@ from agent.exposure import near_seconds
 from agent.store import State
 from ble.duty import MAINS
 from ble.watchdog import Health
+from protocol import chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from agent.service import ServiceStatus
     from agent.store import Encounter
     from agent.sync import Progress, SyncStatus
-    from protocol.messages import Parameters, Receipt, Risk
+    from protocol.messages import Head, Parameters, Receipt, Risk
 
 STATES = {
     State.OPEN: "under way",
@@ -252,6 +253,18 @@ def sync_text(status: SyncStatus) -> str:
     if not status.tried:
         return "not asked yet"
     return f"{when}, keys compared over {status.routes} proxy groups"
+
+
+def head_facts(head: Head) -> Plain:
+    """The number of the last link of one of the authority's chains, and its fingerprint, for people to compare."""
+    return {"number": head.number, "fingerprint": chain.fingerprint(head.hash)}
+
+
+def head_text(head: Head) -> str:
+    """The same, in a line."""
+    if head.number < 0:
+        return "none yet"
+    return f"number {head.number}, {chain.fingerprint(head.hash)} on all devices that have it"
 
 
 def facts_table(title: str, facts: Iterable[tuple[str, str]]) -> Table:

@@ -310,6 +310,8 @@ def test_status_of_a_fresh_agent(spot: Spot, store: Store) -> None:
         False,
         "Example authority",
     )
+    assert found["parameters"] == {"number": 0, "fingerprint": found["fingerprint"]}, "the genesis is the newest"
+    assert found["publications"] == {"number": -1, "fingerprint": "-".join(["AAAA"] * 8)}, "none yet"
     code, output, _ = spot("status")
     assert code == 0
     assert "not running" in output
