@@ -160,22 +160,24 @@ async def join(
     url: str,
     invitation: str,
     followed: list[tuple[Trusted, messages.Link]],
-    day: int,
+    now: float,
 ) -> Account:
     """Register with an authority whose fingerprint the user confirmed (*Set_UserID*, *Userkeygen*).
 
     What is sent is kept first, so that a lost answer can be asked for again. Raises Misuse where the device has joined
-    already, CodeRefused, Unreachable, Refused.
+    already, KeyChanged where the parameters have run out, CodeRefused, Unreachable, Refused.
     """
     genesis = followed[0][0].head.hash
     trusted = followed[-1][0]
     membership = store.get(MEMBERSHIP, Membership)
     if membership is not None and membership.issued is not None:
         raise Misuse(f"this agent has joined already ({membership.url}); to start anew, run: spot leave")
+    # Whoever is on the way can leave the newest links out; then the invitation would go to roots that were replaced.
+    parameters.check_validity(trusted.parameters, now)
     if membership is not None and (membership.genesis, membership.invitation) == (genesis, invitation):
         with contextlib.suppress(Refused, NotMine):  # the nonce or the issuer's period ran out meanwhile: ask anew
             return await _finish(curve, store, membership)
-    number, issuer = _current_issuer(curve, trusted, day)
+    number, issuer = _current_issuer(curve, trusted, encounter.day_of(now))
     secret = credential.new_secret(chance.randbytes)
     roots = trusted.parameters.roots
     nonce = messages.decode(messages.Nonce, await transport.post(url, messages.NONCE_PATH, b"", trust=roots)).nonce

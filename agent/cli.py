@@ -31,7 +31,7 @@ from agent.service_cli import service_app
 from agent.settings import Settings, default_folder, read_settings
 from agent.store import State, Store
 from agent.sync import PUBLICATIONS, SYNC, Sync, SyncStatus
-from protocol import chain, encounter, messages
+from protocol import chain, messages
 from protocol.errors import Misuse, NotJoined, SpotError, StorageError
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def join(
     invite = invite or typer.prompt("Invitation")
     store = storage.create_store(desk.folder, desk.settings.key, desk.chance.randbytes)
     try:
-        day = encounter.day_of(desk.clock.now())
-        finish(account.join(curve, desk.chance, store, url, invite, followed, day))
+        finish(account.join(curve, desk.chance, store, url, invite, followed, desk.clock.now()))
     finally:
         store.close()
     facts = {"authority": now.parameters.authority, "fingerprint": seen, "data_dir": str(desk.folder)}

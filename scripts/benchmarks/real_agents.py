@@ -115,8 +115,7 @@ class Village:
         for number, invitation in enumerate(invitations):
             store = create_store(self._folder / f"agent-{number}", "file", chance.randbytes)
             stack.callback(store.close)
-            day = day_of(self._clock.now())
-            await account.join(open_curve(), chance, store, url, invitation, followed, day)
+            await account.join(open_curve(), chance, store, url, invitation, followed, self._clock.now())
             self.people.append(Person(f"agent-{number}", store, self._clock))
 
     async def live(self, seconds: float) -> None:

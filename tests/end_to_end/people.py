@@ -187,7 +187,7 @@ async def join(made: World, folder: Path) -> Store:
         made.backend.authority,
         invitation,
         followed,
-        day_of(made.clock.now()),
+        made.clock.now(),
     )
     return store
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.store import State
 from agent.sync import RETRY_LAST
-from protocol.errors import CodeRefused, Malformed, Misuse, Refused, Unreachable
+from protocol.errors import CodeRefused, KeyChanged, Malformed, Misuse, Refused, Unreachable
 from tests.end_to_end.people import DAY, NOON, signed, world
 
 if TYPE_CHECKING:
@@ -204,17 +204,19 @@ async def test_joining_again_is_refused_and_an_invitation_serves_once(tmp_path: 
     from agent import account
     from agent.store import create_store
     from protocol.curve import open_curve
-    from protocol.encounter import day_of
 
     async with world(tmp_path, "a") as made:
         a = made.people["a"]
         member = a.store.get(account.MEMBERSHIP, account.Membership)
         assert member is not None
         followed = await account.fetch_authority(made.backend.authority)
-        chance, day = random.SystemRandom(), day_of(made.clock.now())
+        chance, now = random.SystemRandom(), made.clock.now()
         with pytest.raises(Misuse, match="joined already"):
-            await account.join(open_curve(), chance, a.store, member.url, member.invitation, followed, day)
+            await account.join(open_curve(), chance, a.store, member.url, member.invitation, followed, now)
         store = create_store(tmp_path / "thief", "file", chance.randbytes)
         with pytest.raises(CodeRefused):
-            await account.join(open_curve(), chance, store, member.url, member.invitation, followed, day)
+            await account.join(open_curve(), chance, store, member.url, member.invitation, followed, now)
+        later = followed[-1][0].parameters.valid_until + 1
+        with pytest.raises(KeyChanged, match="have run out"):
+            await account.join(open_curve(), chance, store, member.url, "ANOTHER", followed, later)
         store.close()

@@ -202,7 +202,7 @@ async def join(curve: Curve, folder: Path, url: str, invitation: str, now: float
     store = create_store(folder, "file", CHANCE.randbytes)
     try:
         followed = await account.fetch_authority(url)
-        await account.join(curve, CHANCE, store, url, invitation, followed, day_of(now))
+        await account.join(curve, CHANCE, store, url, invitation, followed, now)
     finally:
         store.close()
 
