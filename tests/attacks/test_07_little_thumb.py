@@ -4,7 +4,7 @@ The attacker stays in reach of two devices and keeps every address and every fra
 ties these to one device, and a frame that is sent after its epoch tells that its device is still there (the rule of
 zephyr#23247: not one such packet). Watched is what this project's own sender asks of BlueZ, which draws an address for
 each registration and keeps it until that ends; that the true BlueZ does so is watched by `scripts/bench rotation`. On
-macOS it is **not prevented**: the system keeps an address for about 15 minutes whatever a program does.
+macOS the system keeps an address for about 15 minutes whatever a program does: there it is as with the first mutant.
 """
 
 from __future__ import annotations

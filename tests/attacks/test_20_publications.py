@@ -205,6 +205,9 @@ async def test_nobody_is_warned_by_it_and_what_is_hidden_is_told(
         gain = await there.play(victim, append)
         assert (gain.warned, gain.hidden) == (False, False)
         assert "not signed with its key" in gain.told
+        gain = await there.play(other, insert, there.routes[:1])
+        assert not gain.warned
+        assert gain.told, "whichever is asked first, they do not agree"
         gain = await there.play(other, withhold, there.routes[:1])
         assert gain == Gain(warned=False, hidden=False, told=""), "on one route it is found over the other"
 

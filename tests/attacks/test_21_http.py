@@ -1,8 +1,8 @@
 """Attack 21: requests that are too large, too slow, too deep, of wrong types or encodings, over many connections.
 
 The attacker reaches a proxy or the authority over HTTP and wants one of three things: an answer that is no error that
-names what was wrong, another part of the backend that stops, or an honest user who is not served meanwhile. None is had
-with one machine; somebody with a great many gets what a denial of service gets, **not prevented**.
+names what was wrong, connections that it keeps for as long as it likes, or an honest user who is not served meanwhile.
+One machine has none of these; what a great many have is not tried here.
 """
 
 from __future__ import annotations
