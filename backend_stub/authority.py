@@ -95,7 +95,8 @@ class Authority:
         now, day = self.clock.now(), today(self.clock)
         retention = (await self.current()).trusted.parameters.limits.retention_days
         codes, reports, invitations, members = store.codes, store.reports, store.invitations, store.members
-        expired = codes.c.expires_at < now - CODES_KEPT
+        # As long as parameters that a report was made by are valid, it may be sent again, and must get the same answer.
+        expired = codes.c.expires_at < now - max(CODES_KEPT, self.told.parameters_days * SECONDS_A_DAY)
         await self.database.forget(reports, reports.c.code.in_(select(codes.c.hash).where(expired)))
         await self.database.forget(codes, expired)
         await self.database.forget(store.reported, store.reported.c.day < day - retention)

@@ -134,3 +134,17 @@ async def test_a_report_that_comes_while_its_old_code_is_forgotten(
         monkeypatch.undo()
         await office.clean()
         assert [await count(office, table) for table in (store.codes, store.reports)] == [0, 0]
+
+
+async def test_an_answer_is_kept_as_long_as_its_report_could_be_sent_again(tmp_path: Path, clock: ManualClock) -> None:
+    """By a proxy that kept it: it would get a second answer under the same reply key, which shows what the first said."""
+    await support.found(tmp_path / "backend", clock)
+    async with authority.opened(tmp_path / "backend" / "authority", clock, {"parameters_days": 200}) as office:
+        code = join.hash_of((await report.make_code(office, clock.today, SECONDS_A_DAY)).replace("-", ""))
+        await add(office, store.reports, {"digest": bytes(32), "code": code})
+        clock.pass_by(days=199)
+        await office.clean()
+        assert [await count(office, table) for table in (store.codes, store.reports)] == [1, 1]
+        clock.pass_by(days=3)
+        await office.clean()
+        assert [await count(office, table) for table in (store.codes, store.reports)] == [0, 0]
