@@ -235,7 +235,8 @@ class Sync:
         now, keys = self.account.parameters, self.account.parameters.publication_keys
         if number == known.number + 1:
             return publication.follow(known, keys, link)
-        return publication.resume(known, keys, link, self._clock.now() - now.limits.retention_days * SECONDS_A_DAY)
+        first_day_kept = encounter.day_of(self._clock.now()) - now.limits.retention_days
+        return publication.resume(known, keys, link, first_day_kept * SECONDS_A_DAY)
 
     # --- contacts ---
 

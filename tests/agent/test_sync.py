@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace as replaced
 
 from agent.store import State
 from agent.sync import REFUSALS, Sync
-from protocol import chain, contact, encounter, hashing, messages
+from protocol import chain, contact, encounter, hashing, messages, publication
 from tests.agent import joined
 from tests.agent.clocks import NOON, VirtualClock
 from tests.agent.joined import met, world
@@ -186,3 +187,24 @@ async def test_a_head_far_ahead_ends_at_the_first_link_that_is_not_there(
     await sync.step(refresh=True)
     assert "404" in sync.status().problem
     assert len(server.ports) <= 4
+
+
+@pytest.mark.parametrize(("seconds", "followed"), [(-1, True), (1, False)])
+async def test_only_what_was_published_before_the_first_day_kept_is_passed_over(
+    store: Store, sync: Sync, server: Server, seconds: int, followed: bool
+) -> None:
+    """An encounter of that day is kept until the day ends, so it can be published at any time of it."""
+    here = world()
+    first = (encounter.day_of(NOON) - here.parameters.limits.retention_days) * encounter.SECONDS_A_DAY
+    oldest = messages.Publication(number=5, previous=bytes(32), issued_at=first + seconds, days=())
+    link = publication.sign(here.publication_key, oldest)
+    head = messages.Head(number=5, hash=publication.hash_of(oldest))
+    shown = replaced(heads(store), publications=head, oldest=5)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=messages.encode(shown if request.path == messages.HEADS_PATH else link))
+
+    server.answer = answer
+    await sync.step(refresh=True)
+    assert (sync.status().problem == "") is followed
+    assert (store.link("publications", 5) is not None) is followed

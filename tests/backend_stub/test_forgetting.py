@@ -137,7 +137,7 @@ async def test_a_report_that_comes_while_its_old_code_is_forgotten(
 
 
 async def test_an_answer_is_kept_as_long_as_its_report_could_be_sent_again(tmp_path: Path, clock: ManualClock) -> None:
-    """By a proxy that kept it: it would get a second answer under the same reply key, which shows what the first said."""
+    """By a proxy that kept it: a second answer under the same reply key would show what the first said."""
     await support.found(tmp_path / "backend", clock)
     async with authority.opened(tmp_path / "backend" / "authority", clock, {"parameters_days": 200}) as office:
         code = join.hash_of((await report.make_code(office, clock.today, SECONDS_A_DAY)).replace("-", ""))
