@@ -8,6 +8,7 @@ different keys, or withholding a batch, is noticed.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ REFRESH = 3600.0  # seconds between two looks at the chains
 RETRY_FIRST = 60.0  # seconds until an unreachable backend is tried again; doubled each time
 RETRY_LAST = 3600.0
 LEASE = 120.0  # seconds that a submission under way is left alone by other processes
-REFUSALS = 3  # answers of drawn proxies until a contact is given up: one of them may lie
+REFUSALS = 3  # answers of drawn proxies until a contact is given up: those of one group may lie
 PARALLEL = 4  # submissions under way at once
 PUBLICATIONS = "publications"  # the chain's name in the store
 SYNC = "sync"
@@ -289,7 +290,7 @@ class Sync:
             return contact.submit(self._curve, self._chance.randbytes, own, issuer, number, ccm, one.day)
 
         submission = await asyncio.to_thread(prove)
-        proxy = self.draw_proxy()
+        proxy = self.draw_proxy(one)
         roots, body = mine.parameters.roots, messages.encode(submission)
         data = await transport.post(proxy, messages.SUBMISSION_PATH, body, trust=roots)
         record = messages.decode(messages.Answer, messages.unpad(data)).record
@@ -299,12 +300,20 @@ class Sync:
             )
         return record
 
-    def draw_proxy(self) -> str:
-        """The URL of a proxy, drawn among all groups."""
+    def draw_proxy(self, refused: Encounter | None = None) -> str:
+        """The URL of a proxy, drawn among all groups; for a contact that was refused, of another group each time.
+
+        Proxies of one group may lie together: so that they alone cannot end a contact, its last two refusals have to
+        come from two groups, in an order that nobody else knows.
+        """
         groups = [group for group in self.account.parameters.groups if group.proxies]
         if not groups:
             raise Unreachable("the parameters name no proxy; ask the authority")
-        return self._chance.choice(self._chance.choice(groups).proxies)
+        group = self._chance.choice(groups)
+        if refused is not None and refused.refusals:
+            groups.sort(key=lambda one: hashlib.blake2b(one.name.encode(), key=refused.secret).digest())
+            group = groups[refused.refusals % len(groups)]
+        return self._chance.choice(group.proxies)
 
     def _backoff(self, attempts: int, first: float, last: float) -> float:
         """Seconds to wait after so many attempts: doubling from first to last, drawn from the upper half."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CALL_SECONDS = 60  # for another part to answer
 CONNECT_SECONDS = 5
-CONNECTIONS = 100  # at once to the other parts
+CONNECTIONS = 100  # at once to each of the other parts: one that is slow must not keep the others waiting
 
 
 class Away(Unreachable):
@@ -32,7 +32,7 @@ def session(context: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
     # A connection for each request, of which a pool of submissions is one: where processes share a port, the kernel
     # deals out connections, and all of them would go to the process that got the first ones.
     verified = context if context is not None else True
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=verified, force_close=True)
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=CONNECTIONS, ssl=verified, force_close=True)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 

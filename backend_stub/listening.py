@@ -39,7 +39,7 @@ LATE_SECONDS = 5  # then, for a request on a connection that was just taken
 FULL_SECONDS = 2  # after which to come again where too much is in hand
 BACKLOG = 1024  # connections that the kernel keeps until they are taken
 AT_ONCE = 64  # connections taken before others have their turn
-SPARE_FILES = 128  # files open beside the connections: databases, calls to other parts
+SPARE_FILES = 256  # files open beside the connections: databases, calls to other parts
 NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 SHARES = sys.platform == "linux"
 """Whether several processes may listen at one port, the kernel dealing connections out to them."""
@@ -72,7 +72,8 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; only then is the request out of hand."""
+        """Send an answer; who takes long to fetch it keeps nobody else from being answered."""
+        self.door.sends_back(self)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 sent = await super().finish_response(request, resp, start_time)
@@ -108,7 +109,7 @@ def _silent() -> logging.Logger:
 
 
 class Door:
-    """One part's connections: those that wait for a request, those that send one, those that are being answered."""
+    """One part's connections: those that wait for a request, send one, are being answered, or fetch their answer."""
 
     def __init__(self, most_connections: int, most_in_hand: int) -> None:
         self._most = min(most_connections, _files_for(most_connections) - SPARE_FILES)
@@ -117,6 +118,7 @@ class Door:
         self._waiting: dict[Connection, None] = {}
         self._sending: dict[Connection, None] = {}
         self._in_hand: dict[Connection, None] = {}
+        self._fetching: dict[Connection, None] = {}
         self._taken = self._answered = 0
         self._taking: dict[socket.socket, Callable[[int], None]] = {}
         self.closing = False
@@ -124,7 +126,7 @@ class Door:
     @property
     def connections(self) -> int:
         """How many there are."""
-        return len(self._waiting) + len(self._sending) + len(self._in_hand)
+        return len(self._waiting) + len(self._sending) + len(self._in_hand) + len(self._fetching)
 
     @property
     def in_hand(self) -> int:
@@ -149,14 +151,19 @@ class Door:
             self._move(one, self._in_hand)
             self._taken += 1
 
+    def sends_back(self, one: Connection) -> None:
+        """Its answer is there."""
+        if one in self._in_hand:
+            self._move(one, self._fetching)
+
     def answered(self, one: Connection) -> None:
         """Its answer was sent."""
-        if one in self._in_hand:
+        if one in self._fetching:
             self._answered += 1
 
     def gone(self, one: Connection) -> None:
         """It has ended."""
-        for state in (self._waiting, self._sending, self._in_hand):
+        for state in (self._waiting, self._sending, self._in_hand, self._fetching):
             state.pop(one, None)
 
     def _move(self, one: Connection, state: dict[Connection, None]) -> None:
@@ -209,11 +216,18 @@ class Door:
                 arrive(fresh)
 
     def _make_room(self) -> bool:
-        """End the connection that has been sending its request for longest; false where all are being answered."""
+        """End the connection that has been sending its request, or fetching its answer, for longest.
+
+        False where all are being answered.
+        """
         oldest = next(iter(self._waiting), None) or next(iter(self._sending), None)
         if oldest is not None:
             oldest.leave(Unreachable("there are too many connections at once; try again later", FULL_SECONDS))
-        return oldest is not None
+            return True
+        slowest = next(iter(self._fetching), None)
+        if slowest is not None:
+            slowest.leave()
+        return slowest is not None
 
     async def watch(self) -> None:
         """End connections that take too long, for ever."""

@@ -1,6 +1,7 @@
 """A proxy: stands between users and the server, mixes what it forwards, and signs for its group (*P_Sign*).
 
-It keeps no state and notes no address. What it hands on from the authority it cannot alter unnoticed.
+It keeps no state and notes no address: `rates` has keyed hashes of networks, for minutes. What it hands on from the
+authority it cannot alter unnoticed.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ class HandingOn:
 
     def __init__(self, told: ProxySettings, asking: aiohttp.ClientSession) -> None:
         self._authority = Peers(asking, told.authority)
-        self._declarations = Rate(told.declarations_a_second)
+        self._declarations = Rate(told.declarations_a_second, by_network=True)
         self._links: dict[str, bytes] = {}
 
     async def declaration(self, request: http.Request) -> http.Response:

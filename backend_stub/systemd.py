@@ -40,7 +40,8 @@ User={user}
 RestartSec=5
 # Asked for something impossible, or the keys stay sealed: trying again would not help.
 RestartPreventExitStatus=2 34
-TimeoutStopSec=30
+# Longer than a part takes to answer what it has in hand.
+TimeoutStopSec=60
 UMask=0077
 
 ProtectSystem=strict

@@ -32,10 +32,14 @@ def world() -> World:
     return world_of("arkworks")
 
 
-def link_of(proxies: Sequence[str] = (NOWHERE,), *, minimum: int = 60, epoch: int = 900) -> messages.Link:
-    """The authority's genesis, with these proxies in both groups."""
+def link_of(*proxies: Sequence[str], minimum: int = 60, epoch: int = 900) -> messages.Link:
+    """The authority's genesis, with these proxies in the groups; the last ones in all further groups."""
     here = world()
-    groups = tuple(msgspec.structs.replace(group, proxies=tuple(proxies)) for group in here.parameters.groups)
+    given = proxies or ((NOWHERE,),)
+    groups = tuple(
+        msgspec.structs.replace(group, proxies=tuple(given[min(index, len(given) - 1)]))
+        for index, group in enumerate(here.parameters.groups)
+    )
     limits = msgspec.structs.replace(here.parameters.limits, minimum=minimum, epoch=epoch)
     changed = msgspec.structs.replace(here.parameters, groups=groups, limits=limits)
     return parameters.sign(here.chain_key, changed)

@@ -16,7 +16,7 @@ from protocol import chain, contact, encounter, hashing, messages, publication
 from tests.agent import joined
 from tests.agent.clocks import NOON, VirtualClock
 from tests.agent.joined import met, world
-from tests.agent.servers import answering, problem
+from tests.agent.servers import answering, problem, serving
 
 if TYPE_CHECKING:
     from agent.store import Encounter, Store
@@ -123,6 +123,23 @@ async def test_a_contact_is_given_up_after_three_refusals(
         assert the_one(store).refusals == refusals
         clock.set(the_one(store).due)
     assert (the_one(store).state, the_one(store).problem) == (State.REFUSED, "no")
+
+
+async def test_proxies_of_one_group_alone_cannot_end_a_contact(
+    store: Store, server: Server, clock: VirtualClock
+) -> None:
+    """Whoever is drawn first: before a contact is given up, another group was asked, and answered as honest ones do."""
+    async with serving() as lying:
+        lying.answer = problem(403, {"type": "urn:spot:refused", "detail": "no"})
+        server.answer = answering(padded(messages.Answer()))
+        joined.join(store, joined.link_of([lying.url], [server.url]))
+        peers = [replace(met(f"peer {number}"), state=State.WAITING, due=NOON) for number in range(12)]
+        store.keep_encounters(peers)
+        sync = Sync(world().curve, random.SystemRandom(), store, clock)
+        for _ in range(8):
+            await sync.step()
+            clock.set(max(one.due for one in store.encounters()))
+        assert {one.state for one in store.encounters()} <= {State.WAITING, State.PENDING}
 
 
 @pytest.mark.parametrize("slug", ["unreachable", "code-refused-not", "key-changed", "storage", "not-joined", "busy"])

@@ -138,7 +138,7 @@ async def meet_through(
     async with people.world(folder, ("left", "right")) as there, lying(there, trick) as (liar, honest):
         left, right = there.people.values()
         drawn = itertools.chain(itertools.repeat(liar, lies), itertools.repeat(honest))
-        monkeypatch.setattr(Sync, "draw_proxy", lambda self: next(drawn))
+        monkeypatch.setattr(Sync, "draw_proxy", lambda *_: next(drawn))
         there.meet(left, right, minutes=5)
         for _ in range(2):
             await left.sync()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import socket
 import time
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -15,7 +17,7 @@ import pytest
 from aiohttp import web as http
 
 from agent import transport
-from backend_stub import calling, listening, rates, settings, web
+from backend_stub import calling, listening, proxy, rates, settings, web
 from backend_stub.rates import Rate
 from backend_stub.running import running
 from protocol import messages
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import aiohttp
+
+    from tests.agent.servers import Server
     from tests.backend_stub.support import ManualClock
 
 PROXY = "proxy-group-1-1"
@@ -119,9 +124,9 @@ async def test_joins_and_declarations_come_at_a_bounded_rate(tmp_path: Path, clo
         with pytest.raises(TooMany, match="too many ask") as refused:
             await transport.post(there.backend.authority, messages.NONCE_PATH, b"")
         assert 1 <= refused.value.after <= 10
-        for proxy in (*there.proxies, there.proxies[0]):
+        for url in (*there.proxies, there.proxies[0]):
             with pytest.raises(SpotError) as declared:
-                await there.send("POST", proxy + messages.DECLARATION_PATH, b"no report")
+                await there.send("POST", url + messages.DECLARATION_PATH, b"no report")
         assert isinstance(declared.value, TooMany)
         await there.trusted()
 
@@ -145,6 +150,58 @@ def test_one_network_cannot_use_up_what_is_there_for_all(monkeypatch: pytest.Mon
     now += rates.FORGET_SECONDS + 1
     assert asks(rate, "192.0.2.1")
     assert len(rate._networks) == 1, "the others are forgotten"
+
+
+def test_nor_what_a_proxy_has_for_declarations(tmp_path: Path) -> None:
+    told = settings.ProxySettings(
+        port=1, authority=("http://a",), genesis="0" * 64, name="north", group="one", server=("http://b",)
+    )
+    rate = proxy.HandingOn(told, cast("aiohttp.ClientSession", None))._declarations
+    assert sum(asks(rate, "192.0.2.1") for _ in range(500)) <= 41, "two a second, and twenty seconds of it at once"
+    assert asks(rate, "198.51.100.1")
+
+
+async def test_who_keeps_one_part_waiting_does_not_keep_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Declarations that take long at the authority leave the way to the server open."""
+    monkeypatch.setattr(calling, "CONNECT_SECONDS", 1)
+    async with serving() as slow, serving() as quick, calling.session() as asking:
+        hang = asyncio.Event()
+
+        async def wait(_request: http.Request) -> http.Response:
+            await hang.wait()
+            return http.Response()
+
+        slow.answer = wait
+        held = [asyncio.create_task(calling.call(asking, "GET", slow.url, 100)) for _ in range(calling.CONNECTIONS)]
+        await support.eventually(partial(_asked, slow, calling.CONNECTIONS))
+        assert await calling.call(asking, "GET", quick.url, 100) == b"answer"
+        hang.set()
+        await asyncio.gather(*held)
+
+
+async def _asked(server: Server, count: int) -> bool:
+    return len(server.bodies) >= count
+
+
+async def test_answers_that_nobody_reads_keep_nobody_else_waiting() -> None:
+    """What is in hand is what is being worked at, not what a client takes its time to fetch."""
+    large, small = bytes(1 << 24), b"small"
+
+    async def fetch(request: http.Request) -> http.Response:
+        return web.answer_bytes(large if request.path == "/large" else small)
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        told = settings.Settings(port=free.getsockname()[1], in_hand=2)
+    app = web.application([http.get("/large", fetch), http.get("/small", fetch)], told)
+    door = app[web.DOOR]
+    async with listening.listening(app, door, told, "a part"), calling.session() as asking:
+        idle = [await connect(told.url, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(3)]
+        for reader, _ in idle[:2]:
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        assert await calling.call(asking, "GET", f"{told.url}/small", 100) == small
+        assert door.connections >= 3, "those still count as connections"
+        for _, writer in idle:
+            writer.transport.abort()
 
 
 async def test_who_asks_to_be_left_alone_is() -> None:
