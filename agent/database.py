@@ -40,6 +40,7 @@ def connect(path: Path, key: bytes, schema: str, version: int) -> Any:
 
 
 def _prepare(connection: Any, folder: Path, key: bytes, schema: str, version: int) -> None:
+    connection.execute("PRAGMA cipher_log_level = NONE")  # what is wrong is told in a line of our own
     connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
     connection.execute("PRAGMA temp_store = MEMORY")  # a temporary file would be in clear
     connection.execute("PRAGMA foreign_keys = ON")

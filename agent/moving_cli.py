@@ -43,11 +43,12 @@ def export_command(
     3. Carry FILE to the new device; there: spot import FILE, then spot run
     4. When the new device is on air, delete FILE, and here: spot leave
 
-    Along go the credential, the contact list, contacts that wait for their other side, and exposures, so that no day is
-    lost. The identifiers' keys do not; they never leave memory. From the export on, run, sync, declare and exposure
-    refuse to work here: the same person on two devices could be told from others. If the file was lost, export again.
+    Along go the credential, the contact list, contacts that wait for
+    their other side, and exposures: no day is lost. From then on, run,
+    sync, declare and exposure refuse to work here, as one person is not
+    to be on two devices. If FILE is lost, export again.
 
-    FILE is sealed under the passphrase, and only you can read it. Nothing recovers the passphrase.
+    FILE is sealed under the passphrase, which nothing recovers.
     """
     desk: Desk = context.obj
     with desk.store() as store:
@@ -89,8 +90,9 @@ def import_command(
 ) -> None:
     """Go on with what was moved from another device by spot export.
 
-    Takes the place of spot join: there must be no agent in the data folder yet. Everything is sealed here under a new
-    key. Import a file once: two devices with one credential could be told from others, and neither can know.
+    Takes the place of spot join: there must be no agent in the data
+    folder yet. Everything is sealed here under a new key. Import a file
+    once, then delete it: one person is not to be on two devices.
     """
     desk: Desk = context.obj
     moving.check_fresh(desk.folder)

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent import doctor, doctor_backend
+from agent import account, doctor, doctor_backend
 from agent.clock import clock_synchronised
 from agent.desk import Desk
 from agent.doctor import Finding, Joined, Verdict, worst
@@ -318,6 +318,9 @@ async def test_stores(store: Store, folder: Path, tmp_path: Path) -> None:
     assert kept[0].url == joined.NOWHERE
     with running_lock(folder):
         assert doctor.check_store(folder, Settings(key="file"), [])[1].verdict is Verdict.OK
+    store.put(account.MOVED, 1.0)
+    (moved,) = doctor.check_store(folder, Settings(key="file"), [])
+    assert (moved.verdict, moved.text) == (Verdict.WARNING, "moved to another device")
     (folder / "store.key").write_bytes(bytes(32))
     (found_damaged,) = await doctor._within("store", lambda: doctor.check_store(folder, Settings(key="file"), []))
     assert found_damaged.verdict is Verdict.FAULT

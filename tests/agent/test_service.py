@@ -513,6 +513,16 @@ async def test_a_store_that_cannot_be_read_for_a_while_ends_nothing(
     assert radio.advertised[-1] is None
 
 
+async def test_the_store_s_log_is_folded_in_while_it_runs(
+    store: Store, radio: FakeRadio, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = store.folder / "store.db-wal"
+    assert log.stat().st_size > 0
+    monkeypatch.setattr(module, "FOLD", 0.01)
+    async with running(make_service(store, radio, clock)):
+        await eventually(lambda: radio.listening and log.stat().st_size == 0)
+
+
 async def test_old_days_are_forgotten_while_it_runs(store: Store, radio: FakeRadio, clock: VirtualClock) -> None:
     def days() -> list[int]:
         return [one.day for one in store.encounters()]
