@@ -2,7 +2,8 @@
 
 Both sides of a contact may declare, each once: only a nullifier that was declared is refused again, and what is
 published names the side. A third who saw the CCM (a proxy) may submit it too; the true sides are signed for all the
-same.
+same. But whoever of a contact's sides asks again before the other has come is signed for beside the third: for the day
+before, if the third says so. **Not prevented**: a contact of the first infectious day is then not published.
 """
 
 from __future__ import annotations
@@ -92,3 +93,26 @@ async def test_a_server_that_takes_two_only_would_shut_one_out(
 
     monkeypatch.setattr(matching, "match", match)
     assert not await squat(there, before=before)
+
+
+# --- not prevented: a third moves the signed day by one ---
+
+
+async def published_days(there: World, *, third: bool) -> tuple[int, ...]:
+    """The days published when a contact of the first infectious day, which is today, is declared."""
+    left, right = await there.pair()
+    met, today = Encounter(), there.clock.today
+    await there.submit(left, met)
+    if third:  # the proxy that `left` drew knows the CCM; it has a credential as any user has
+        await there.submit(await there.user(), met, today - 1)
+        assert await there.submit(left, met) is not None, "signed for the third"
+    await there.submit(right, met)
+    record = await there.submit(left, met)
+    assert record is not None
+    return (await there.declare(left, await there.code(today + 2), [(met, record)])).days
+
+
+async def test_a_third_can_have_the_first_infectious_day_taken_for_the_one_before(there: World) -> None:
+    assert await published_days(there, third=False) == (there.clock.today,)
+    gone = await published_days(there, third=True)
+    assert gone == (), "if this fails, a third moves no signed day: say so in docs/threat-model.md"
