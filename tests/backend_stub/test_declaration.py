@@ -176,6 +176,20 @@ async def test_altered_records_are_named(
     assert [reason != 0 for reason in receipt.reasons] == [True, False]
 
 
+async def test_a_long_list_is_searched_for_bad_signatures_no_further_than_a_short_one(
+    there: World,
+    clock: ManualClock,
+    users: tuple[User, User],
+    contacts: Contacts,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "AT_ONCE", 1)
+    monkeypatch.setattr(declaration, "MOST_UNSIGNED", 1)
+    altered = [(met, msgspec.structs.replace(record, day=clock.today - 1)) for met, record in contacts]
+    receipt = await there.declare(users[0], await there.code(), altered)
+    assert list(receipt.reasons) == [Reason.PARTIAL, Reason.DOUBTFUL, Reason.DOUBTFUL]
+
+
 async def test_a_bad_role_is_named(there: World, users: tuple[User, User], contacts: Contacts) -> None:
     receipt = await there.declare(users[0], await there.code(), contacts, role=2)
     assert set(receipt.reasons) == {Reason.ROLE}
