@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from backend_stub.clock import Clock
     from backend_stub.database import Database
     from backend_stub.join import Nonces
     from backend_stub.metrics import Metrics
     from backend_stub.settings import AuthoritySettings
     from protocol.curve import Curve
+    from protocol.messages import Parameters
     from protocol.parameters import Keys, Trusted
     from protocol.randomness import Random
 
@@ -221,9 +224,12 @@ async def _renew_certificates(authority: Authority) -> None:
 
 async def _ready(authority: Authority, metrics: Metrics) -> None:
     """Raises what keeps it from its work."""
-    async with authority.database.transaction() as connection:
-        now = (await chains.newest(connection)).parameters
-        tokens = await connection.scalar(select(func.count()).select_from(store.tokens))
+
+    async def look(connection: AsyncConnection) -> tuple[Parameters, int | None]:
+        count = await connection.scalar(select(func.count()).select_from(store.tokens))
+        return (await chains.newest(connection)).parameters, count
+
+    now, tokens = await authority.database.run(look)
     metrics.tokens.set(tokens or 0)
     metrics.age.set(max(0.0, authority.clock.now() - now.issued_at))
     parameters.check_validity(now, authority.clock.now())

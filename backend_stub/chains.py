@@ -218,7 +218,8 @@ async def oldest(connection: AsyncConnection) -> int:
 
 async def forget_publications(authority: Authority) -> int:
     """Drop publications whose successor can concern nobody any more either; the last one stays. How many they were."""
-    async with authority.database.transaction() as connection:
+
+    async def work(connection: AsyncConnection) -> int:
         await alone(connection)
         limits = (await newest(connection)).parameters.limits
         until = authority.clock.now() - (limits.retention_days + MARGIN_DAYS) * SECONDS_A_DAY
@@ -229,4 +230,6 @@ async def forget_publications(authority: Authority) -> int:
             dropped += 1
         gone = delete(links).where(links.c.chain == PUBLICATIONS, links.c.number < dropped)
         await connection.execute(gone)
-    return dropped - first
+        return dropped - first
+
+    return await authority.database.run(work)

@@ -1,7 +1,8 @@
 """Both chains as files, which any web server or CDN can serve: `v1/heads`, `v1/parameters/7`, `v1/publications/42`.
 
 The paths are those that agents ask for. A link is written once, whole or not at all, and only when it is committed;
-`heads` comes last, so that what it names is there. What is missing is made anew from the database.
+`heads` comes last, so that what it names is there. What is missing is made anew from the database;
+publications that are not offered any more go.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from protocol import messages
 from protocol.errors import SpotError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from backend_stub.authority import Authority
@@ -59,6 +61,7 @@ async def write(authority: Authority, written: Heads | None = None) -> Heads:
         for number in range(first, getattr(heads, name).number + 1):
             await _write_link(authority, root / path.format(number=number).lstrip("/"), name, number)
     await asyncio.to_thread(_put, root / messages.HEADS_PATH.lstrip("/"), messages.encode(heads))
+    await asyncio.to_thread(_drop, root, range(0 if written is None else written.oldest, heads.oldest))
     return heads
 
 
@@ -68,6 +71,15 @@ async def _write_link(authority: Authority, file: Path, name: str, number: int) 
     link = await authority.database.run(lambda connection: chains.link(connection, name, number))
     if link is not None:
         await asyncio.to_thread(_put, file, messages.encode(link))
+
+
+def _drop(root: Path, publications: Iterable[int]) -> None:
+    """Delete those publications."""
+    try:
+        for number in publications:
+            (root / messages.PUBLICATIONS_PATH.format(number=number).lstrip("/")).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"old files in {root} cannot be deleted ({error.strerror}); mend its folder") from None
 
 
 def _put(file: Path, data: bytes) -> None:

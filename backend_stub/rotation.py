@@ -244,8 +244,7 @@ def _group_of(now: Parameters, name: str) -> ProxyGroup:
 
 async def tidy(authority: Authority) -> list[str]:
     """Destroy the authority's secrets that nothing is signed or opened with any more; the names of those there were."""
-    async with authority.database.transaction() as connection:
-        history = await chains.history(connection)
+    history = await authority.database.run(chains.history)
     now, day = authority.clock.now(), today(authority.clock)
     newest = history[-1]
     needed = {("chain", newest.chain_key), ("publication", newest.publication_keys[-1].key)}

@@ -76,8 +76,7 @@ class Server:
     async def ready(self) -> None:
         """Raises what keeps it from its work."""
         self._follower.known()
-        async with self._database.transaction() as connection:
-            await connection.execute(select(1))
+        await self._database.run(lambda connection: connection.execute(select(1)))
 
     async def outcomes(self, submissions: Sequence[Submission]) -> list[Outcome]:
         """Verify, record, and sign where there are two sides."""

@@ -17,14 +17,19 @@ from typing import TYPE_CHECKING
 import pyrage
 import pytest
 
-from backend_stub import age, backup, chains, keys, restoring, sealing
+from agent import transport
+from backend_stub import age, authority, backup, chains, keys, restoring, rotation, sealing
 from backend_stub.restoring import Choice
-from protocol.errors import KeyChanged, Malformed, Misuse, SpotError, Unreachable
+from backend_stub.running import running
+from protocol import messages
+from protocol.errors import KeyChanged, Malformed, Misuse, SpotError, StorageError, Unreachable
 from tests.backend_stub import support
 from tests.backend_stub.support import Encounter, World
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from scripts.postgres import Cluster
 
@@ -167,6 +172,62 @@ async def test_a_source_that_knows_of_more_or_of_another_chain(there: World, mad
                 made, tmp_path / "again", PASSPHRASE, Choice(links_from=[stranger.backend.authority])
             )
     assert not (tmp_path / "again").exists()
+
+
+async def test_newer_links_over_tls_and_the_keys_that_are_lost(
+    tmp_path: Path, clock: support.ManualClock, made: Path
+) -> None:
+    """The source is believed by the backup's own root only; what was made after the backup is named."""
+    folder = tmp_path / "backend"
+    await support.found(folder, clock, replace(support.PLAN, tls=True))
+    async with running(folder, clock) as backend:
+        await backup.write(folder, made, PASSPHRASE, clock.now())
+        async with authority.opened(folder / "authority", clock) as office:
+            await rotation.rotate_seal(office)
+        source = backend.proxies["proxy-group-1-1"]
+        for number in range(2):  # as agents do, so that the proxy keeps it
+            await transport.get(source, messages.PARAMETERS_PATH.format(number=number), transport.UNCHECKED)
+        done = await restoring.restore(made, tmp_path / "again", PASSPHRASE, Choice(links_from=[source]))
+        assert (done.links, done.lost) == (1, ["seal"])
+        other = tmp_path / "other"
+        await support.found(other, clock, replace(support.PLAN, tls=True))
+        async with running(other, clock) as stranger:
+            choice = Choice(links_from=[stranger.proxies["proxy-group-1-1"]])
+            with pytest.raises(Unreachable, match="has the links"):
+                await restoring.restore(made, tmp_path / "more", PASSPHRASE, choice)
+        async with authority.opened(folder / "authority", clock) as office:
+            await rotation.rotate_chain(office)
+        choice = Choice(links_from=[backend.authority])
+        with pytest.raises(KeyChanged, match="take a newer backup"):
+            await restoring.restore(made, tmp_path / "more", PASSPHRASE, choice)
+    assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.parametrize("how", ["at the server's rows", "twice the same row"])
+async def test_a_postgres_that_could_not_be_filled_is_left_empty(
+    there: World, made: Path, tmp_path: Path, postgres: Cluster, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = await there.pair()
+    await there.meet(left, right)
+    await back_up(there, made)
+    choice = Choice(nothing_newer=True, database=await asyncio.to_thread(postgres.fresh))
+    insert = restoring._Filling._insert
+
+    async def broken(self: restoring._Filling, connection: AsyncConnection, entry: backup.Entry) -> None:
+        await insert(self, connection, entry)
+        if entry.part == "server":
+            if how == "twice the same row":
+                await insert(self, connection, entry)
+            raise StorageError("the disk is full")
+
+    monkeypatch.setattr(restoring._Filling, "_insert", broken)
+    with pytest.raises(StorageError):
+        await restoring.restore(made, tmp_path / "again", PASSPHRASE, choice)
+    assert not (tmp_path / "again").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(age, "WORK", 4)
+    done = await restoring.restore(made, tmp_path / "again", PASSPHRASE, choice)
+    assert done.rows["server/submissions"] == 2
 
 
 async def test_unused_codes_and_invitations_are_withdrawn(there: World, made: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import transport
-from backend_stub import chains, files, founding, web
+from backend_stub import chains, files, founding, store, web
+from backend_stub.database import new
 from protocol import messages, parameters
 from protocol.encounter import token_of
 from protocol.errors import StorageError
@@ -91,6 +92,35 @@ async def test_what_is_missing_is_made_anew(there: World) -> None:
             path.unlink()
         await files.write(office)
         assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == every
+
+
+async def test_what_is_no_longer_offered_is_no_longer_there(there: World) -> None:
+    await declared(there)
+    await there.publish()
+    async with there.office() as office:
+        heads = await files.write(office)
+        first = files.folder_of(office) / "v1/publications/0"
+        assert first.exists()
+        there.clock.pass_by(days=40)
+        await chains.renew(office)
+        await declared_again(office)
+        await chains.publish(office)
+        there.clock.pass_by(days=40)
+        await chains.renew(office)
+        await declared_again(office)
+        await chains.publish(office)
+        assert await chains.forget_publications(office) == 1
+        heads = await files.write(office, heads)
+        assert heads.oldest == 1
+        assert not first.exists()
+        first.touch()
+        await files.write(office)
+        assert not first.exists(), "nor after a start"
+
+
+async def declared_again(office: Authority) -> None:
+    row = {"token": os.urandom(16), "day": 1, "level": 1}
+    await office.database.run(lambda connection: connection.execute(new(store.tokens, connection).values(row)))
 
 
 async def test_a_running_authority_writes_what_others_append(there: World, monkeypatch: pytest.MonkeyPatch) -> None:

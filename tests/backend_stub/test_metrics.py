@@ -32,11 +32,11 @@ LABELS = {
     "outcome": {"verified", "refused", "signed", "pending"},
 }
 NAMES = {
-    *("spot_requests_total", "spot_requests_created", "spot_submissions_total", "spot_submissions_created"),
+    *("spot_requests_total", "spot_submissions_total"),
     *(
         f"spot_{name}{end}"
         for name in ("request_seconds", "pool_size", "database_seconds")
-        for end in ("_bucket", "_count", "_sum", "_created")
+        for end in ("_bucket", "_count", "_sum")
     ),
     *("spot_queue_depth", "spot_tokens_waiting", "spot_parameters_age_seconds"),
     *("spot_connections", "spot_requests_in_hand"),
