@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from backend_stub.settings import Settings
 
 log = logging.getLogger(__name__)
-disable_created_metrics()  # they tell to the microsecond when the first declaration came
+disable_created_metrics()  # type: ignore[no-untyped-call] # they tell when the first declaration came
 
 HOST = "127.0.0.1"
 PORTS = 64  # that are tried, as several processes of a part run on one machine
