@@ -14,6 +14,7 @@ import pytest
 
 from agent import service as module
 from agent import views
+from agent.proximity import Proximity
 from agent.service import PAUSED, SERVICE, STOP, Service, ServiceStatus, is_running, running_lock
 from agent.store import State, Store, open_store
 from ble import watchdog
@@ -416,6 +417,23 @@ def test_status_tells_what_is_wrong_since_when_and_what_was() -> None:
     well = ServiceStatus(pid=1, started=NOON, beat=NOON)
     assert views.radio_texts(well, NOON) == views.radio_texts(None, NOON) == []
     assert not any(views.radio_facts(well).values())
+
+
+async def test_a_peer_that_is_heard_too_poorly_to_be_made_out_is_told(
+    store: Store, radio: FakeRadio, clock: VirtualClock, air: Air, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Proximity.hear
+    monkeypatch.setattr(Proximity, "hear", lambda self, one: honest(self, one) if one.frame.index < 2 else None)
+    async with running(make_service(store, radio, clock)), with_peer(air, clock, tmp_path):
+        await eventually(lambda: radio.advertised and radio.listening)
+        await clock.advance(100)
+        await eventually(lambda: (said := store.get(SERVICE, ServiceStatus)) and said.unread)
+        said = store.get(SERVICE, ServiceStatus)
+        assert said is not None
+        assert (said.peers, said.unread, said.on_air) == (0, 1, True)
+        assert views.radio_facts(said)["unread"] == 1
+        (text,) = views.radio_texts(said, clock.now())
+        assert "reception is poor[/]: 1 of 1 devices" in text
 
 
 async def test_a_radio_that_fails_later_is_told(store: Store, radio: FakeRadio, clock: VirtualClock) -> None:
