@@ -8,6 +8,7 @@ different keys, or withholding a batch, is noticed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from protocol.errors import KeyChanged, Malformed, NotMine, Refused, SpotError, 
 
 if TYPE_CHECKING:
     import random as chances
+    from collections.abc import Iterator
 
     from agent.account import Account
     from agent.clock import Clock
@@ -156,17 +158,28 @@ class Sync:
         self._store.put(SYNC, status)
 
     async def _follow_chains(self, progress: Progress) -> int:
-        """Follow both chains over proxies of two groups; returns over how many it worked."""
+        """Follow both chains over proxies of two groups; returns over how many it worked.
+
+        What is wrong with one route is raised at the end only: else whoever spoils one would keep everything away.
+        """
         routes = await self._routes()
-        for _, heads in routes:
-            self._compare_known(account.CHAIN, heads.parameters)
-            self._compare_known(PUBLICATIONS, heads.publications)
+        troubles: list[SpotError] = []
+        fitting = []
         for proxy, heads in routes:
-            await self._follow_parameters(proxy, heads.parameters)
-            await self._follow_publications(proxy, heads, progress)
-        for _, heads in routes:
-            self._compare(account.CHAIN, heads.parameters)
-            self._compare(PUBLICATIONS, heads.publications)
+            with _noting(troubles):
+                self._compare_known(account.CHAIN, heads.parameters)
+                self._compare_known(PUBLICATIONS, heads.publications)
+                fitting.append((proxy, heads))
+        for proxy, heads in fitting:
+            with _noting(troubles):
+                await self._follow_parameters(proxy, heads.parameters)
+                await self._follow_publications(proxy, heads, progress)
+        for _, heads in fitting:
+            with _noting(troubles):
+                self._compare(account.CHAIN, heads.parameters)
+                self._compare(PUBLICATIONS, heads.publications)
+        if troubles:
+            raise troubles[0]
         return len(routes)
 
     async def _routes(self) -> list[tuple[str, Heads]]:
@@ -319,3 +332,12 @@ class Sync:
         """Seconds to wait after so many attempts: doubling from first to last, drawn from the upper half."""
         longest = min(first * 2.0 ** min(attempts - 1, 30), last)
         return self._chance.uniform(longest / 2, longest)
+
+
+@contextlib.contextmanager
+def _noting(troubles: list[SpotError]) -> Iterator[None]:
+    """Go on after what is wrong, and keep it."""
+    try:
+        yield
+    except SpotError as error:
+        troubles.append(error)

@@ -8,6 +8,7 @@ can withhold what is new, **not prevented**: an authority that publishes nothing
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from agent import transport
+from agent import sync, transport
+from agent.sync import Sync
 from protocol import chain, encounter, messages, publication
 from tests.attacks.middle import between
 from tests.attacks.street import start_of_epoch
@@ -118,6 +120,11 @@ def withhold(own: Attacker, links: Links) -> Links:
     return links[:-1]
 
 
+def rewrite(own: Attacker, links: Links) -> Links:
+    """Another past than the one that is known already, and nothing after it."""
+    return [with_body(links[0], replace(body_of(links[0]), issued_at=1))]
+
+
 TRICKS: tuple[Trick, ...] = (insert, sign_anew, empty, cut, reorder, repeat, drop_one, fill)
 
 
@@ -205,11 +212,36 @@ async def test_nobody_is_warned_by_it_and_what_is_hidden_is_told(
         gain = await there.play(victim, append)
         assert (gain.warned, gain.hidden) == (False, False)
         assert "not signed with its key" in gain.told
-        gain = await there.play(other, insert, there.routes[:1])
-        assert not gain.warned
-        assert gain.told, "whichever is asked first, they do not agree"
         gain = await there.play(other, withhold, there.routes[:1])
         assert gain == Gain(warned=False, hidden=False, told=""), "on one route it is found over the other"
+
+
+async def test_on_one_route_nothing_is_kept_from_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await spoilt(tmp_path, monkeypatch) == []
+
+
+async def test_if_one_route_could_end_the_look_it_would_keep_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "_noting", lambda troubles: contextlib.nullcontext())
+    assert len(await spoilt(tmp_path, monkeypatch)) > len(TRICKS) / 2
+
+
+async def spoilt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Spoil one of two routes. With which tricks a victim was warned, or anything hidden, or nobody told."""
+    tricks = {trick.__name__: trick for trick in (*TRICKS, append, rewrite)}
+    gains = {}
+    async with town(folder, monkeypatch, *tricks) as there:
+        liar, *_ = there.routes
+        routes = Sync._routes
+
+        async def ask_the_liar_first(self: Sync) -> list[tuple[str, messages.Heads]]:
+            return sorted(await routes(self), key=lambda route: route[0] != there.there.backend.proxies[liar])
+
+        monkeypatch.setattr(Sync, "_routes", ask_the_liar_first)
+        for name, trick in tricks.items():
+            gains[name] = await there.play(there.there.people[name], trick, [liar])
+    return [name for name, gain in gains.items() if gain.warned or gain.hidden or not gain.told]
 
 
 async def test_on_all_routes_it_can_be_withheld(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
