@@ -176,8 +176,8 @@ class Sync:
                 await self._follow_publications(proxy, heads, progress)
         for _, heads in fitting:
             with _noting(troubles):
-                self._compare(account.CHAIN, heads.parameters)
-                self._compare(PUBLICATIONS, heads.publications)
+                self._compare(account.CHAIN, heads.parameters, self.account.trusted.head)
+                self._compare(PUBLICATIONS, heads.publications, self._published())
         if troubles:
             raise troubles[0]
         return len(routes)
@@ -211,9 +211,10 @@ class Sync:
                 "or somebody stands in for it; ask it, and join again only if it says so"
             )
 
-    def _compare(self, name: str, head: Head) -> None:
+    def _compare(self, name: str, head: Head, own: Head) -> None:
+        """A head must be a link that was followed, or be from before this device joined."""
         known = self._store.link(name, head.number)
-        if head.number >= 0 and known != head.hash:
+        if known != head.hash and (known is not None or head.number > own.number):
             raise KeyChanged(
                 "two proxy groups show different keys or publications; you may be shown other ones than other users: "
                 "ask the authority"
@@ -230,7 +231,7 @@ class Sync:
 
     async def _follow_publications(self, proxy: str, heads: Heads, progress: Progress) -> None:
         head, oldest = heads.publications, heads.oldest
-        known = self._store.get(PUBLICATIONS, messages.Head) or chain.EMPTY
+        known = self._published()
         lookup: Lookup | None = None  # most looks find nothing new
         while known.number < head.number:
             number = max(known.number + 1, oldest)
@@ -243,6 +244,10 @@ class Sync:
             self._store.keep_publication(known, found)
             progress.publications += 1
             progress.exposures += len(found)
+
+    def _published(self) -> Head:
+        """The last publication that was followed."""
+        return self._store.get(PUBLICATIONS, messages.Head) or chain.EMPTY
 
     def _follow_publication(self, known: Head, number: int, link: messages.Link) -> tuple[Head, messages.Publication]:
         """The next publication; past those that are no longer offered, if they cannot matter any more."""

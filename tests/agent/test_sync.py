@@ -225,3 +225,16 @@ async def test_only_what_was_published_before_the_first_day_kept_is_passed_over(
     await sync.step(refresh=True)
     assert (sync.status().problem == "") is followed
     assert (store.link("publications", 5) is not None) is followed
+
+
+async def test_a_head_from_before_this_device_joined_is_no_alarm(store: Store, sync: Sync, server: Server) -> None:
+    """Heads may be kept for a minute on their way, and a device joins at the newest."""
+    store.keep_publication(messages.Head(number=5, hash=b"5" * 32), [])
+    behind = replaced(heads(store), publications=messages.Head(number=4, hash=b"4" * 32))
+    server.answer = answering(web.Response(body=messages.encode(behind)))
+    await sync.step(refresh=True)
+    assert sync.status().problem == ""
+    forked = replaced(behind, publications=messages.Head(number=5, hash=b"4" * 32))
+    server.answer = answering(web.Response(body=messages.encode(forked)))
+    await sync.step(refresh=True)
+    assert "not those that this device followed" in sync.status().problem
