@@ -72,10 +72,13 @@ def write_next(folder: Path, kind: str, public: bytes, secret: bytes) -> None:
 
 
 def destroy(folder: Path, name: str) -> bool:
-    """Delete a key for good; whether it was there."""
+    """Delete a key for good; whether it was there. Raises StorageError."""
     file = folder / FOLDER / name
-    there = file.exists()
-    file.unlink(missing_ok=True)
+    try:
+        there = file.exists()
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"the key {file} cannot be deleted ({error.strerror}); mend its folder") from None
     return there
 
 

@@ -107,7 +107,7 @@ async def _answering(
     door, connection = request.app[DOOR], cast("Connection", request.protocol)
     began = time.monotonic()
     try:
-        if request.can_read_body:
+        if request.can_read_body and request.method == "POST":  # no other one's is ever read
             door.sends(connection)
         else:
             door.takes_in_hand(connection)

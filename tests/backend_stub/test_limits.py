@@ -204,6 +204,28 @@ async def test_answers_that_nobody_reads_keep_nobody_else_waiting() -> None:
             writer.transport.abort()
 
 
+async def test_a_body_that_nobody_reads_does_not_get_round_the_limit() -> None:
+    hang = asyncio.Event()
+
+    async def wait(_request: http.Request) -> http.Response:
+        await hang.wait()
+        return web.answer_bytes(b"")
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        told = settings.Settings(port=free.getsockname()[1], in_hand=2)
+    app = web.application([http.get("/", wait)], told)
+    async with listening.listening(app, app[web.DOOR], told, "a part"):
+        asked = [await connect(told.url, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx") for _ in range(3)]
+        answers = [asyncio.create_task(reader.readline()) for reader, _ in asked]
+        async with asyncio.timeout(10):
+            done, _ = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+            assert [one.result() for one in done] == [b"HTTP/1.1 503 Service Unavailable\r\n"]
+            hang.set()
+            await asyncio.gather(*answers)
+        for _, writer in asked:
+            writer.close()
+
+
 async def test_who_asks_to_be_left_alone_is() -> None:
     """And another is asked in place of it."""
     async with serving() as busy, serving() as free, calling.session() as asking:

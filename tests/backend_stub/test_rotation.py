@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backend_stub import authority, chains, cli, join, rotation
+from backend_stub import authority, chains, cli, join, keys, rotation
 from protocol import credential, messages
 from protocol.errors import Misuse, Refused, StorageError, Unreachable
 from tests.backend_stub import support
@@ -114,6 +114,12 @@ async def _contact_and_declaration(there: World) -> None:
     contact = await there.meet(one, other)
     assert (await there.declare(one, await there.code(), [contact])).accepted
     await there.publish()
+
+
+def test_a_secret_that_cannot_be_destroyed_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / keys.FOLDER / "server").mkdir(parents=True)
+    with pytest.raises(StorageError, match="cannot be deleted"):
+        keys.destroy(tmp_path, "server")
 
 
 async def test_a_server_without_its_new_secret_signs_nothing_until_it_has_it(there: World, clock: ManualClock) -> None:
