@@ -264,7 +264,7 @@ def head_text(head: Head) -> str:
     """The same, in a line."""
     if head.number < 0:
         return "none yet"
-    return f"number {head.number}, {chain.fingerprint(head.hash)} on all devices that have it"
+    return f"number {head.number}: {chain.fingerprint(head.hash)}, the same on everybody's device"
 
 
 def facts_table(title: str, facts: Iterable[tuple[str, str]]) -> Table:
