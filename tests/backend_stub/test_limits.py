@@ -226,6 +226,29 @@ async def test_a_body_that_nobody_reads_does_not_get_round_the_limit() -> None:
             writer.close()
 
 
+async def test_who_does_not_wait_for_answers_is_not_read_without_end() -> None:
+    hang = asyncio.Event()
+
+    async def wait(_request: http.Request) -> http.Response:
+        await hang.wait()
+        return web.answer_bytes(b"")
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        told = settings.Settings(port=free.getsockname()[1])
+    app = web.application([http.get("/", wait)], told)
+    door = app[web.DOOR]
+    async with listening.listening(app, door, told, "a part"):
+        _, writer = await connect(told.url, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 100_000)
+
+        async def paused() -> bool:
+            there = [cast("asyncio.ReadTransport", one.transport) for one in door._in_hand]
+            return any(not one.is_reading() for one in there)
+
+        await support.eventually(paused)
+        writer.transport.abort()
+        hang.set()
+
+
 async def test_who_asks_to_be_left_alone_is() -> None:
     """And another is asked in place of it."""
     async with serving() as busy, serving() as free, calling.session() as asking:
