@@ -20,7 +20,7 @@ assert importlib.util.find_spec("py_arkworks_bls12381") is None
 assert open_curve().name == "py_ecc"
 
 async def path(folder):
-    async with world(folder, "ab") as made:
+    async with world(folder, "ab", settings={"risk.warn_at": 5}) as made:
         a, b = made.people.values()
         made.meet(a, b, minutes=16)
         for person in (a, b, a):
