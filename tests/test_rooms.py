@@ -21,6 +21,20 @@ WAYS: dict[str, set[str]] = {
 }
 """Each room, and the rooms that it may import."""
 
+BACKEND_WAYS: dict[str, set[str]] = {
+    "keyring": set(),
+    "storage": set(),
+    "network": {"keyring"},
+    "following": {"keyring", "network"},
+    "proxy": {"following", "keyring", "network"},
+    "server": {"following", "keyring", "network", "storage"},
+    "authority": {"following", "keyring", "network", "storage"},
+}
+"""The parts of a backend and what they stand on: each folder, and the folders that it may import.
+
+`operations` and `commands` are about a whole backend, and may import all of them.
+"""
+
 OUTSIDE = WAYS.keys() | {"scripts", "tests"}
 
 FORBIDDEN = {
@@ -65,6 +79,7 @@ def _imports(module: Path) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}:{node.lineno}: imports are absolute"
             yield node.module or "", node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
 
 
 def _dynamic_imports(module: Path) -> Iterator[tuple[str, int]]:
@@ -86,6 +101,22 @@ def test_a_room_imports_only_the_rooms_it_may(room: str) -> None:
         for module in modules
         for name, line in (*_imports(module), *_dynamic_imports(module))
         if name.partition(".")[0] in barred
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("folder", BACKEND_WAYS)
+def test_a_folder_of_the_backend_imports_only_what_it_stands_on(folder: str) -> None:
+    modules = _modules(f"backend_stub/{folder}")
+    assert modules
+    every = {path.parent.name for path in ROOT.glob("backend_stub/*/__init__.py")}
+    assert BACKEND_WAYS.keys() == every - {"operations", "commands"}
+    barred = {f"backend_stub.{other}" for other in every - BACKEND_WAYS[folder] - {folder}}
+    found = [
+        f"{module.relative_to(ROOT)}:{line} imports {name}"
+        for module in modules
+        for name, line in _imports(module)
+        if ".".join(name.split(".")[:2]) in barred
     ]
     assert not found
 

@@ -14,15 +14,16 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from backend_stub import backup as writing
-from backend_stub import passphrases, restoring
 from backend_stub.commands.common import AsJson, Folder, say_json
-from backend_stub.restoring import Choice
+from backend_stub.keyring import passphrases
+from backend_stub.operations import backup as writing
+from backend_stub.operations import restoring
+from backend_stub.operations.restoring import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from backend_stub.restoring import Restored
+    from backend_stub.operations.restoring import Restored
 
 PassphraseFile = Annotated[
     Path | None,

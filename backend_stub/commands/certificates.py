@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from backend_stub import certificates, running, settings
+from backend_stub import settings
 from backend_stub.commands.common import AsJson, Folder, say_table
+from backend_stub.network import certificates
+from backend_stub.operations import running
 from protocol.errors import Misuse
 
 

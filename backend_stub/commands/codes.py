@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backend_stub import codes, join, report
+from backend_stub.authority import codes, join, report
+from backend_stub.authority.codes import HandedOut
+from backend_stub.authority.report import ATTEMPTS
 from backend_stub.clock import today
-from backend_stub.codes import HandedOut
 from backend_stub.commands.common import EPOCH, AsJson, Folder, say_json, say_table, with_authority
-from backend_stub.report import ATTEMPTS
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import Misuse
 
 if TYPE_CHECKING:
-    from backend_stub.authority import Authority
+    from backend_stub.authority.service import Authority
 
 
 def invite(

@@ -13,13 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backend_stub import authority, running, settings
+from backend_stub import settings
+from backend_stub.authority import service as authority
+from backend_stub.operations import running
 from protocol.errors import Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from backend_stub.authority import Authority
+    from backend_stub.authority.service import Authority
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The backend's folder.")]
 PartFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The part's own folder.")]

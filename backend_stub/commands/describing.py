@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backend_stub import openapi
+from backend_stub.operations import openapi
 from protocol.errors import Misuse
 
 

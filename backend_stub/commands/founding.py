@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from backend_stub import founding, passphrases, settings
+from backend_stub import settings
 from backend_stub.commands.common import AsJson, Folder, assignments, say_json
 from backend_stub.commands.passphrase import PassphraseFile
-from backend_stub.founding import Plan, Policy
-from backend_stub.presets import PRESETS
+from backend_stub.keyring import passphrases
+from backend_stub.operations import founding
+from backend_stub.operations.founding import Plan, Policy
+from backend_stub.operations.presets import PRESETS
 from protocol.errors import Misuse
 
 

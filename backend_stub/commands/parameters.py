@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from backend_stub import chains, founding
+from backend_stub.authority import chains
 from backend_stub.commands.common import AsJson, Folder, assignments, say_json, with_authority
+from backend_stub.operations import founding
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from backend_stub.authority import Authority
-    from backend_stub.founding import Policy
+    from backend_stub.authority.service import Authority
+    from backend_stub.operations.founding import Policy
     from protocol.parameters import Trusted
 
 

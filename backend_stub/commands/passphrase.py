@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from backend_stub import passphrases, sealing, settings, status
+from backend_stub import settings
 from backend_stub.commands.common import AsJson, say_json
+from backend_stub.keyring import passphrases, sealing
+from backend_stub.operations import status
 from protocol.errors import Busy, Misuse
 
 Anywhere = Annotated[Path, typer.Argument(metavar="DIR", help="The backend's folder, or a part's own.")]

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backend_stub import admission, groups, openings, running, settings
-from backend_stub.admission import Admission, Invitation, Request
+from backend_stub import settings
+from backend_stub.authority import admission, groups, openings
+from backend_stub.authority.admission import Admission, Invitation, Request
 from backend_stub.commands.common import AsJson, Folder, PartFolder, say_json, say_table, with_authority
+from backend_stub.operations import running
 from protocol import chain
 from protocol.errors import Misuse
 
 if TYPE_CHECKING:
-    from backend_stub.authority import Authority
-    from backend_stub.groups import Listed
+    from backend_stub.authority.groups import Listed
+    from backend_stub.authority.service import Authority
     from protocol.parameters import Trusted
 
 Group = Annotated[str, typer.Option(help="The group to join, such as group-1.")]

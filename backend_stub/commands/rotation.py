@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backend_stub import join, keys, rotation, running, settings
+from backend_stub import settings
+from backend_stub.authority import join, rotation
 from backend_stub.commands.common import EPOCH, AsJson, Folder, PartFolder, say_json, with_authority
+from backend_stub.keyring import keys
+from backend_stub.operations import running
 from protocol.errors import Misuse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backend_stub.authority import Authority
+    from backend_stub.authority.service import Authority
 
 HELP = """Replace a key, step by step, without anybody having to join anew.
 

@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backend_stub import authority, proxy, running, sealing, server, settings
+from backend_stub import settings
+from backend_stub.authority import service as authority
 from backend_stub.commands.common import Folder, PartFolder
+from backend_stub.keyring import sealing
+from backend_stub.operations import running
+from backend_stub.proxy import service as proxy
+from backend_stub.server import service as server
 from protocol.errors import SpotError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from backend_stub import systemd
 from backend_stub.commands.common import Folder
+from backend_stub.operations import systemd
 from protocol.errors import Misuse
 
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backend_stub import status
 from backend_stub.commands.common import EPOCH, AsJson, Folder, say_json
+from backend_stub.operations import status
 
 
 def show_status(folder: Folder, as_json: AsJson = False) -> None:

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from sqlalchemy import select
 
-from backend_stub import authority, chains, settings, store
-from backend_stub import database as db
-from backend_stub.founding import found
-from backend_stub.server import DATABASE
+from backend_stub import settings
+from backend_stub.authority import chains
+from backend_stub.authority import service as authority
+from backend_stub.operations.founding import found
+from backend_stub.server.service import DATABASE
+from backend_stub.storage import database as db
+from backend_stub.storage import tables
 from protocol import messages
 from protocol.messages import Publication
 from scripts import postgres
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.clock import Clock
-    from backend_stub.founding import Plan
+    from backend_stub.operations.founding import Plan
     from protocol.messages import Parameters
     from scripts.benchmarks.reconciling import Recorded
     from scripts.postgres import Cluster
@@ -77,9 +80,9 @@ class Bed:
 
     async def recorded(self) -> Recorded:
         """What the servers wrote down: the signed day by (CCM, nullifier); None where it is not signed."""
-        table = store.submissions.c
+        table = tables.submissions.c
         told = settings.read(settings.ServerSettings, self.folder / "server")
-        async with db.opened(self.folder / "server" / DATABASE, store.SERVER, told.database) as database:
+        async with db.opened(self.folder / "server" / DATABASE, tables.SERVER, told.database) as database:
             rows = await database.run(
                 lambda connection: connection.execute(select(table.ccm, table.nullifier, table.signed_day))
             )
@@ -110,10 +113,10 @@ class Bed:
 
 
 async def _office(connection: AsyncConnection) -> Office:
-    codes = await connection.execute(select(store.codes.c.hash, store.codes.c.spent_by))
+    codes = await connection.execute(select(tables.codes.c.hash, tables.codes.c.spent_by))
     spent = {row.hash: row.spent_by for row in codes}
-    reported = set((await connection.scalars(select(store.reported.c.nullifier))).all())
-    waiting = set((await connection.scalars(select(store.tokens.c.token))).all())
+    reported = set((await connection.scalars(select(tables.reported.c.nullifier))).all())
+    waiting = set((await connection.scalars(select(tables.tokens.c.token))).all())
     published: Counter[bytes] = Counter()
     for number in range((await chains.head(connection, chains.PUBLICATIONS)).number + 1):
         link = await chains.link(connection, chains.PUBLICATIONS, number)

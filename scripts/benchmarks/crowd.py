@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent import account, transport
-from backend_stub import authority
-from backend_stub import join as joining
+from backend_stub.authority import join as joining
+from backend_stub.authority import service as authority
 from protocol import contact, credential, messages
 from protocol.credential import Holder, Randomised
 from protocol.curve import open_curve

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from agent.exposure import share_of
 from agent.samples import Sampler, decode_samples, encode_samples
 from agent.store import Encounter, Exposure
-from backend_stub.presets import PRESETS
+from backend_stub.operations.presets import PRESETS
 from protocol.errors import Misuse
 from scripts.benchmarks import recordings
 from scripts.benchmarks.judging import People, auc, offsets, outcome, threshold

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import Progress
 
 from backend_stub.clock import ScaledClock, today
-from backend_stub.founding import Plan
+from backend_stub.operations.founding import Plan
 from protocol.errors import SpotError
 from protocol.timescale import Timescale
 from scripts.benchmarks import load_client, submission_floor

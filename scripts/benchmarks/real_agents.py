@@ -20,8 +20,9 @@ from agent.report import Reporter, declarable
 from agent.samples import Sample
 from agent.store import Encounter, State, create_store
 from agent.sync import Sync
-from backend_stub import authority, report
-from backend_stub import join as joining
+from backend_stub.authority import join as joining
+from backend_stub.authority import report
+from backend_stub.authority import service as authority
 from protocol import messages
 from protocol.curve import open_curve
 from protocol.declaration import normal_code

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backend_stub.join import hash_of
+from backend_stub.authority.join import hash_of
 from protocol import batch, contact, messages, parameters
 from protocol.curve import open_curve
 from protocol.declaration import normal_code

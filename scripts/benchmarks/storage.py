@@ -18,9 +18,9 @@ from rich.progress import Progress
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from backend_stub import database as db
-from backend_stub import store
-from backend_stub.matching import Entry, match
+from backend_stub.server.matching import Entry, match
+from backend_stub.storage import database as db
+from backend_stub.storage import tables
 from scripts import postgres
 from scripts.benchmarks.tables import machine, machine_text, notes, show
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from backend_stub.database import Database
+    from backend_stub.storage.database import Database
 
 ROWS = (10**3, 10**4, 10**5, 10**6)
 POOL = 64
@@ -67,7 +67,7 @@ async def fill(database: Database, there: int, rows: int) -> None:
             for day in [DAY - number % DAYS]
             for one in pair
         ]
-        await database.run(partial(AsyncConnection.execute, statement=insert(store.submissions), parameters=piece))
+        await database.run(partial(AsyncConnection.execute, statement=insert(tables.submissions), parameters=piece))
         there += count
     analyze = "ANALYZE submissions"
     await database.run(lambda connection: connection.execute(text(analyze)))
@@ -95,7 +95,7 @@ async def curve(kind: str, rows: Sequence[int], progress: Progress) -> list[Poin
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = stack.enter_context(postgres.running({})).fresh() if kind == "postgresql" else ""
         points, there = [], 0
-        async with db.opened(folder / "server.db", store.SERVER, url) as database:
+        async with db.opened(folder / "server.db", tables.SERVER, url) as database:
             for size in rows:
                 await fill(database, there, size)
                 points.append(await measure(database, size))

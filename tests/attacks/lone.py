@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backend_stub import matching
+from backend_stub.server import matching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pytest
 
-    from backend_stub.matching import Side
+    from backend_stub.server.matching import Side
 
 
 def signing_the_lone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from agent.epochs import Epochs
 from agent.store import State
-from backend_stub import matching
+from backend_stub.server import matching
 from protocol import encounter, messages
 from protocol.encounter import SECONDS_A_DAY, day_of
 from protocol.errors import Refused

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backend_stub import matching
+from backend_stub.server import matching
 from tests.attacks.lone import signing_the_lone
 from tests.backend_stub.support import Encounter, World
 from tests.end_to_end import people
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from backend_stub.database import Database
-    from backend_stub.matching import Entry
+    from backend_stub.server.matching import Entry
+    from backend_stub.storage.database import Database
     from protocol.errors import Refused
 
 

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from agent.store import State
 from agent.sync import Sync
-from backend_stub import server
+from backend_stub.server import service as server
 from protocol import contact, messages
 from tests.backend_stub.support import Encounter, World
 from tests.end_to_end import people

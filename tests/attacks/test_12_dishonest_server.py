@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.store import State
-from backend_stub import proxy
+from backend_stub.proxy import service as proxy
 from protocol import contact, messages
 from protocol.encounter import day_of, token_of
 from protocol.errors import SpotError

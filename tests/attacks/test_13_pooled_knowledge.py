@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from backend_stub import keys, store
+from backend_stub.keyring import keys
+from backend_stub.storage import tables
 from tests.backend_stub.support import CURVE, Encounter, User, World
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ async def pool(there: World, users: Sequence[User], openings: Iterable[G2] = ())
     issuer = known.issuer(1)
     async with there.office() as office:
         run = office.database.run
-        kept = await run(lambda connection: connection.scalars(select(store.members.c.public)))
+        kept = await run(lambda connection: connection.scalars(select(tables.members.c.public)))
         members = [CURVE.decode_g1(data, "T") for data in kept]
-        kept = await run(lambda connection: connection.scalars(select(store.proxies.c.opening)))
+        kept = await run(lambda connection: connection.scalars(select(tables.proxies.c.opening)))
         proxies = [CURVE.decode_g2(data, "T~") for data in kept]
     assert len(members) == len(users)
     second = [CURVE.g2, issuer.x, issuer.y, *known.signers.servers.values(), *proxies, *openings]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from backend_stub import report
+from backend_stub.authority import report
 from protocol import declaration, hashing, messages
 from protocol.declaration import Reason
 from protocol.errors import SpotError

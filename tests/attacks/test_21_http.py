@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from agent import transport
-from backend_stub import listening, web
+from backend_stub.network import listening, web
 from protocol import messages
 from protocol.errors import Unreachable
 from tests.backend_stub.support import Encounter, ManualClock
@@ -122,7 +122,7 @@ async def test_what_is_malformed_is_refused_by_name(there: World) -> None:
 
 async def test_without_checks_and_limits_it_would_get_in(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "decode", lambda kind, data: msgspec.msgpack.decode(data, type=kind, strict=False))
-    monkeypatch.setattr("backend_stub.proxy.SUBMISSION_LIMIT", 1 << 30)
+    monkeypatch.setattr("backend_stub.proxy.service.SUBMISSION_LIMIT", 1 << 30)
     gained = await send_malformed(there)
     assert any("oversized" in one for one in gained)
     assert sum("500" in one for one in gained) > 10, "errors that nobody thought of"

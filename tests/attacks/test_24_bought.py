@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backend_stub import matching
+from backend_stub.server import matching
 from protocol.encounter import token_of
 from protocol.errors import Refused
 from tests.backend_stub.support import Encounter, World
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from backend_stub.matching import Side
+    from backend_stub.server.matching import Side
 
 DAYS_LATER = 5
 

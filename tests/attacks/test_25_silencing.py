@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub import matching, report
+from backend_stub.authority import report
+from backend_stub.server import matching
 from protocol.encounter import token_of
 from protocol.errors import Refused
 from tests.backend_stub.support import Encounter, World
@@ -20,8 +21,8 @@ from tests.backend_stub.support import Encounter, World
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backend_stub.database import Database
-    from backend_stub.matching import Entry
+    from backend_stub.server.matching import Entry
+    from backend_stub.storage.database import Database
 
 
 async def declare_first(there: World) -> list[bool]:

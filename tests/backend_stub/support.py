@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from backend_stub import authority, calling, founding, join, report
-from backend_stub.founding import Plan
-from backend_stub.running import AUTHORITY, Backend, running
+from backend_stub.authority import join, report
+from backend_stub.authority import service as authority
+from backend_stub.network import calling
+from backend_stub.operations import founding
+from backend_stub.operations.founding import Plan
+from backend_stub.operations.running import AUTHORITY, Backend, running
 from protocol import chain, contact, credential, declaration, encounter, errors, messages, parameters, publication
 from protocol.curve import open_curve
 from protocol.encounter import SECONDS_A_DAY

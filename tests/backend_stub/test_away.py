@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub import calling, following
-from backend_stub.problems import NotFound
-from backend_stub.running import Backend, running
+from backend_stub.following import parameters as following
+from backend_stub.network import calling
+from backend_stub.network.problems import NotFound
+from backend_stub.operations.running import Backend, running
 from protocol import messages
 from protocol.errors import KeyChanged, Misuse, Unreachable
 from tests.backend_stub import support

@@ -18,9 +18,12 @@ import pyrage
 import pytest
 
 from agent import transport
-from backend_stub import age, authority, backup, chains, keys, restoring, rotation, sealing
-from backend_stub.restoring import Choice
-from backend_stub.running import running
+from backend_stub.authority import chains, rotation
+from backend_stub.authority import service as authority
+from backend_stub.keyring import age, keys, sealing
+from backend_stub.operations import backup, restoring
+from backend_stub.operations.restoring import Choice
+from backend_stub.operations.running import running
 from protocol import messages
 from protocol.errors import KeyChanged, Malformed, Misuse, SpotError, StorageError, Unreachable
 from tests.backend_stub import support

@@ -16,10 +16,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent import transport
-from backend_stub import admission, calling, certificates, codes, groups, proxy, settings
-from backend_stub.founding import Plan
-from backend_stub.identity import Identity
-from backend_stub.running import running
+from backend_stub import settings
+from backend_stub.authority import admission, codes, groups
+from backend_stub.network import calling, certificates
+from backend_stub.network.identity import Identity
+from backend_stub.operations.founding import Plan
+from backend_stub.operations.running import running
+from backend_stub.proxy import service as proxy
 from protocol import messages
 from protocol.errors import Misuse, Refused, Unreachable
 from tests.backend_stub import support
@@ -146,7 +149,7 @@ async def test_no_two_connections_of_an_agent_belong_together(there: World, monk
 
     # A server that does give tickets, as a hostile one would.
     giving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    monkeypatch.setattr("backend_stub.identity._context", lambda _: giving)
+    monkeypatch.setattr("backend_stub.network.identity._context", lambda _: giving)
     identity(there.backend.folder, folder.name)
     giving.num_tickets = 2
     async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=giving) as other:
@@ -183,7 +186,7 @@ async def test_certificates_are_renewed_in_time_and_taken_up(there: World, monke
     monkeypatch.undo()
     certificates.renew_due(home, [part])
     assert (certificates.days_left(part, told) or 0) > 364
-    monkeypatch.setattr("backend_stub.identity.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("backend_stub.network.identity.LOOK_SECONDS", 0.01)
     watching = asyncio.create_task(running_now.watch())
     async with (
         asyncio.timeout(10),

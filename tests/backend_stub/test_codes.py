@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub import codes
+from backend_stub.authority import codes
 from protocol import credential
 from protocol.errors import CodeRefused, Misuse
 

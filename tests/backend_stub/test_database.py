@@ -16,9 +16,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from backend_stub import database as db
-from backend_stub import store
-from backend_stub.matching import Entry, match
+from backend_stub.server.matching import Entry, match
+from backend_stub.storage import database as db
+from backend_stub.storage import tables
 from protocol.errors import Misuse, StorageError, Unreachable
 from tests.backend_stub.databases import several
 
@@ -72,7 +72,7 @@ async def old_postgres(url: str) -> None:
 
 def differences(connection: Connection) -> list[object]:
     context = MigrationContext.configure(connection)
-    return [one for one in compare_metadata(context, store.authority) if "schema_version" not in str(one)]
+    return [one for one in compare_metadata(context, tables.authority) if "schema_version" not in str(one)]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -86,11 +86,11 @@ async def test_an_old_database_is_brought_up_to_date(request: pytest.FixtureRequ
         await old_sqlite(file)
     again = {"name": "new", "group": "group-1", "url": "http://one", "public": b"2", "opening": b"2", "removed": False}
     for name in ("new", "newer"):  # the second time it is up to date
-        async with db.opened(file, store.AUTHORITY, url) as database:
-            added = insert(store.proxies).values(again | {"name": name, "public": name.encode()})
+        async with db.opened(file, tables.AUTHORITY, url) as database:
+            added = insert(tables.proxies).values(again | {"name": name, "public": name.encode()})
             await database.run(partial(AsyncConnection.execute, statement=added))
             assert await database.run(lambda connection: connection.run_sync(differences)) == []
-            names = await database.run(lambda connection: connection.scalars(store.proxies.select()))
+            names = await database.run(lambda connection: connection.scalars(tables.proxies.select()))
     assert set(names.all()) == {"kept", "new", "newer"}
 
 
@@ -99,11 +99,11 @@ async def test_a_database_of_a_newer_program_is_left_alone(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
     url = request.getfixturevalue("postgres").fresh() if kind == "postgresql" else ""
-    async with db.opened(tmp_path / "server.db", store.SERVER, url) as database:
+    async with db.opened(tmp_path / "server.db", tables.SERVER, url) as database:
         newer = text("UPDATE schema_version SET version_num = '999'")
         await database.run(lambda connection: connection.execute(newer))
     with pytest.raises(StorageError, match=r"newer program.*999.*upgrade this program"):
-        async with db.opened(tmp_path / "server.db", store.SERVER, url):
+        async with db.opened(tmp_path / "server.db", tables.SERVER, url):
             pass
 
 
@@ -148,10 +148,10 @@ async def test_a_postgres_that_is_away_or_shut_is_said_plainly_and_without_the_p
     away = re.sub(r":\d+/", ":1/", wrong)
     for url, kind in ((wrong, Misuse), (away, Unreachable), (good + "-not-there", Misuse)):
         with pytest.raises(kind) as caught:
-            async with db.opened(tmp_path, store.SERVER, url, patience=0.1):
+            async with db.opened(tmp_path, tables.SERVER, url, patience=0.1):
                 pass
         assert "sesame" not in str(caught.value)
         assert postgres.password not in str(caught.value)
     monkeypatch.setenv("PGPASSWORD", postgres.password)
-    async with db.opened(tmp_path, store.SERVER, good.replace(f":{postgres.password}", "")):
+    async with db.opened(tmp_path, tables.SERVER, good.replace(f":{postgres.password}", "")):
         pass

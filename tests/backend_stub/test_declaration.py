@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from backend_stub import groups, keys, report
+from backend_stub.authority import groups, report
+from backend_stub.keyring import keys
 from protocol import declaration, messages
 from protocol.declaration import Reason
 from protocol.encounter import token_of

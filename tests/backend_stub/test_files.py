@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import transport
-from backend_stub import chains, files, founding, store, web
-from backend_stub.database import new
+from backend_stub.authority import chains, files
+from backend_stub.network import web
+from backend_stub.operations import founding
+from backend_stub.storage import tables
+from backend_stub.storage.database import new
 from protocol import messages, parameters
 from protocol.encounter import token_of
 from protocol.errors import StorageError
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backend_stub.authority import Authority
+    from backend_stub.authority.service import Authority
     from tests.backend_stub.support import World
 
 
@@ -120,7 +123,7 @@ async def test_what_is_no_longer_offered_is_no_longer_there(there: World) -> Non
 
 async def declared_again(office: Authority) -> None:
     row = {"token": os.urandom(16), "day": 1, "level": 1}
-    await office.database.run(lambda connection: connection.execute(new(store.tokens, connection).values(row)))
+    await office.database.run(lambda connection: connection.execute(new(tables.tokens, connection).values(row)))
 
 
 async def test_a_running_authority_writes_what_others_append(there: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import func, select
 
-from backend_stub import authority, chains, join, report, store
-from backend_stub.database import new
+from backend_stub.authority import chains, join, report
+from backend_stub.authority import service as authority
+from backend_stub.storage import tables
+from backend_stub.storage.database import new
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import SpotError
 from tests.backend_stub import support
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from backend_stub.authority import Authority
+    from backend_stub.authority.service import Authority
     from tests.backend_stub.support import ManualClock
 
 
@@ -58,11 +60,13 @@ async def member(office: Authority, renewed_until: int | None = None, *, ended: 
     (invitation,) = await join.invite(office, 1)
     hash_, public = join.hash_of(invitation.replace("-", "")), secrets.token_bytes(48)
     row = {"invitation": hash_, "nonce": secrets.token_bytes(32), "public": public, "request": bytes(32), "issued": b""}
-    await add(office, store.members, row)
+    await add(office, tables.members, row)
     if renewed_until is not None:
-        await add(office, store.credentials, {"public": public, "issuer": 2, "until_day": renewed_until, "issued": b""})
+        await add(
+            office, tables.credentials, {"public": public, "issuer": 2, "until_day": renewed_until, "issued": b""}
+        )
     if ended:
-        await add(office, store.ended, {"invitation": hash_})
+        await add(office, tables.ended, {"invitation": hash_})
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -78,18 +82,18 @@ async def test_members_are_known_until_they_can_neither_renew_nor_declare(
         clock.pass_by(days=office.told.issuer_days + lapse - 1)
         await chains.renew(office)
         await office.clean()
-        assert await count(office, store.members) == 4, "whoever comes back within a year of the last credential's end"
+        assert await count(office, tables.members) == 4, "whoever comes back within a year of the last credential's end"
 
         clock.pass_by(days=office.told.invitation_days + 2)
         await office.clean()
-        assert await count(office, store.members) == 1
-        assert [await count(office, table) for table in (store.ended, store.credentials)] == [0, 1]
+        assert await count(office, tables.members) == 1
+        assert [await count(office, table) for table in (tables.ended, tables.credentials)] == [0, 1]
 
         clock.pass_by(days=300)
         await chains.renew(office)
         await office.clean()
-        tables = (store.members, store.ended, store.credentials, store.invitations)
-        assert [await count(office, table) for table in tables] == [0] * 4
+        about_people = (tables.members, tables.ended, tables.credentials, tables.invitations)
+        assert [await count(office, table) for table in about_people] == [0] * 4
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -98,18 +102,18 @@ async def test_codes_reports_and_nullifiers_go_when_nothing_depends_on_them(
 ) -> None:
     async with office_on(database, tmp_path, clock, request) as office:
         code = join.hash_of((await report.make_code(office, clock.today, SECONDS_A_DAY)).replace("-", ""))
-        await add(office, store.reports, {"digest": bytes(32), "code": code})
+        await add(office, tables.reports, {"digest": bytes(32), "code": code})
         old = ({"nullifier": number.to_bytes(48, "big"), "day": clock.today - 1} for number in range(2500))
-        await add(office, store.reported, *old, {"nullifier": b"n" * 48, "day": clock.today})
+        await add(office, tables.reported, *old, {"nullifier": b"n" * 48, "day": clock.today})
         clock.pass_by(days=14)
         await office.clean()
-        assert await count(office, store.reported) == 1, "more than one slice of those past retention"
-        assert [await count(office, table) for table in (store.codes, store.reports)] == [1, 1]
+        assert await count(office, tables.reported) == 1, "more than one slice of those past retention"
+        assert [await count(office, table) for table in (tables.codes, tables.reports)] == [1, 1]
 
         clock.pass_by(seconds=authority.CODES_KEPT)
         await chains.renew(office)
         await office.clean()
-        assert [await count(office, table) for table in (store.codes, store.reports, store.reported)] == [0] * 3
+        assert [await count(office, table) for table in (tables.codes, tables.reports, tables.reported)] == [0] * 3
 
 
 async def test_a_report_that_comes_while_its_old_code_is_forgotten(
@@ -124,8 +128,8 @@ async def test_a_report_that_comes_while_its_old_code_is_forgotten(
 
         async def beside(table: Table, *where: ColumnElement[bool]) -> int:
             gone = await forget(table, *where)
-            if table is store.reports:
-                await add(office, store.reports, {"digest": bytes(32), "code": code})
+            if table is tables.reports:
+                await add(office, tables.reports, {"digest": bytes(32), "code": code})
             return gone
 
         monkeypatch.setattr(office.database, "forget", beside)
@@ -133,7 +137,7 @@ async def test_a_report_that_comes_while_its_old_code_is_forgotten(
             await office.clean()
         monkeypatch.undo()
         await office.clean()
-        assert [await count(office, table) for table in (store.codes, store.reports)] == [0, 0]
+        assert [await count(office, table) for table in (tables.codes, tables.reports)] == [0, 0]
 
 
 async def test_an_answer_is_kept_as_long_as_its_report_could_be_sent_again(tmp_path: Path, clock: ManualClock) -> None:
@@ -141,10 +145,10 @@ async def test_an_answer_is_kept_as_long_as_its_report_could_be_sent_again(tmp_p
     await support.found(tmp_path / "backend", clock)
     async with authority.opened(tmp_path / "backend" / "authority", clock, {"parameters_days": 200}) as office:
         code = join.hash_of((await report.make_code(office, clock.today, SECONDS_A_DAY)).replace("-", ""))
-        await add(office, store.reports, {"digest": bytes(32), "code": code})
+        await add(office, tables.reports, {"digest": bytes(32), "code": code})
         clock.pass_by(days=199)
         await office.clean()
-        assert [await count(office, table) for table in (store.codes, store.reports)] == [1, 1]
+        assert [await count(office, table) for table in (tables.codes, tables.reports)] == [1, 1]
         clock.pass_by(days=3)
         await office.clean()
-        assert [await count(office, table) for table in (store.codes, store.reports)] == [0, 0]
+        assert [await count(office, table) for table in (tables.codes, tables.reports)] == [0, 0]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from backend_stub import admission, groups, openings, proxy, rotation
+from backend_stub.authority import admission, groups, openings, rotation
+from backend_stub.proxy import service as proxy
 from protocol import messages
 from protocol.declaration import Reason
 from protocol.errors import Misuse, Refused, SpotError
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from backend_stub.admission import Invitation
-    from backend_stub.authority import Authority
+    from backend_stub.authority.admission import Invitation
+    from backend_stub.authority.service import Authority
     from tests.backend_stub.support import ManualClock, User, World
 
 NAME, GROUP = "far", "group-1"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from backend_stub.join import NONCE_SECONDS
+from backend_stub.authority.join import NONCE_SECONDS
 from protocol import credential, messages
 from protocol.errors import CodeRefused, Malformed, NotMine, Refused
 

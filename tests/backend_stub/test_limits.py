@@ -17,9 +17,11 @@ import pytest
 from aiohttp import web as http
 
 from agent import transport
-from backend_stub import calling, listening, proxy, rates, settings, web
-from backend_stub.rates import Rate
-from backend_stub.running import running
+from backend_stub import settings
+from backend_stub.network import calling, listening, rates, web
+from backend_stub.network.rates import Rate
+from backend_stub.operations.running import running
+from backend_stub.proxy import service as proxy
 from protocol import messages
 from protocol.errors import SpotError, TooMany, Unreachable
 from tests.agent.servers import serving

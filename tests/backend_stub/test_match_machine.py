@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from backend_stub import following
-from backend_stub.server import Server
+from backend_stub.following import parameters as following
+from backend_stub.server.service import Server
 from protocol import contact, encounter
 from tests.backend_stub.databases import KINDS, kept, several
 from tests.backend_stub.support import ManualClock
@@ -26,8 +26,8 @@ from tests.support import DAY, ISSUER, NOW, make_member, world_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backend_stub.following import Follower
-    from backend_stub.signing import ServerKeys
+    from backend_stub.following.parameters import Follower
+    from backend_stub.following.signing import ServerKeys
     from protocol.contact import ServerSecret
     from protocol.messages import Outcome, Submission
     from tests.support import Member
@@ -76,7 +76,10 @@ class OneKey:
 
 
 class Match(RuleBasedStateMachine):
-    """`days`: what the servers recorded, as their answers say; `signed`: what they signed for."""
+    """`days`: what the servers recorded, as their answers say; `signed`: what they signed for.
+
+    `ever`: all that was recorded. A side stays signed though the other, which is a day older, is forgotten before it.
+    """
 
     file: Path
     url: str
@@ -87,6 +90,7 @@ class Match(RuleBasedStateMachine):
         self.opening = several(self.file, self.url)
         self.clock = ManualClock(NOW)
         self.days: dict[Key, int] = {}
+        self.ever: set[tuple[Key, int]] = set()
         self.signed: dict[Key, int] = {}
 
     @initialize()
@@ -114,6 +118,7 @@ class Match(RuleBasedStateMachine):
         for one, outcome in answered:
             if outcome.refusal is None:
                 assert self.days.setdefault(key_of(one), one.day) == one.day, "one day for each side"
+                self.ever.add((key_of(one), one.day))
         for one, outcome in answered:
             self.check(one, outcome)
 
@@ -134,7 +139,7 @@ class Match(RuleBasedStateMachine):
 
     def near(self, key: Key) -> set[int]:
         """The days of the other sides that match this one."""
-        others = {day for other, day in self.days.items() if other[0] == key[0] and other != key}
+        others = {day for other, day in self.ever if other[0] == key[0] and other != key}
         return {day for day in others if abs(day - self.days[key]) <= 1}
 
     @rule(number=some.integers(0, 1))

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub.matching import Entry, match
+from backend_stub.server.matching import Entry, match
 from tests.backend_stub.databases import KINDS, kept, several
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from backend_stub.database import Database
+    from backend_stub.storage.database import Database
 
 DAY = 20_000
 TIMES = 40

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub import calling, settings
-from backend_stub.founding import Plan
-from backend_stub.running import running
+from backend_stub import settings
+from backend_stub.network import calling
+from backend_stub.operations.founding import Plan
+from backend_stub.operations.running import running
 from protocol import messages
 from protocol.errors import SpotError
 from tests.backend_stub import support

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from backend_stub import authority, chains, codes, join, report, store
+from backend_stub.authority import chains, codes, join, report
+from backend_stub.authority import service as authority
+from backend_stub.storage import tables
 from protocol import credential, declaration
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import CodeRefused, Misuse
@@ -20,7 +22,7 @@ from tests.backend_stub.support import Encounter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backend_stub.authority import Authority
+    from backend_stub.authority.service import Authority
     from protocol.messages import Receipt
     from scripts.postgres import Cluster
     from tests.backend_stub.support import Declaring
@@ -108,4 +110,4 @@ async def spent(office: Authority) -> int:
 
 
 async def waiting(office: Authority) -> list[Any]:
-    return list(await office.database.run(lambda connection: connection.execute(select(store.tokens))))
+    return list(await office.database.run(lambda connection: connection.execute(select(tables.tokens))))

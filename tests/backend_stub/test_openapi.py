@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from openapi_spec_validator import validate
 
-from backend_stub import cli, openapi, web
+from backend_stub import cli
+from backend_stub.network import web
+from backend_stub.operations import openapi
 from protocol import messages
 from tests.backend_stub import support
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from backend_stub.founding import Policy, changed
-from backend_stub.presets import PRESETS, preset
+from backend_stub.operations.founding import Policy, changed
+from backend_stub.operations.presets import PRESETS, preset
 from protocol.errors import Misuse
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from backend_stub import calling, settings
+from backend_stub import settings
 from backend_stub.clock import ScaledClock
-from backend_stub.running import Backend
+from backend_stub.network import calling
+from backend_stub.operations.running import Backend
 from protocol import contact, messages
 from protocol.timescale import read_timescale
 from tests.backend_stub import support

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from backend_stub import authority, calling, proxy, server
-from backend_stub.running import Backend, running
+from backend_stub.authority import service as authority
+from backend_stub.network import calling
+from backend_stub.operations.running import Backend, running
+from backend_stub.proxy import service as proxy
+from backend_stub.server import service as server
 from protocol import contact, messages
 from protocol.errors import Refused, Unreachable
 from tests.backend_stub import support

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, select
 
-from backend_stub import chains, founding, store
+from backend_stub.authority import chains
+from backend_stub.operations import founding
+from backend_stub.storage import tables
 from protocol import chain, parameters
 from protocol.encounter import token_of
 from protocol.errors import Malformed, Misuse, StorageError
@@ -16,7 +18,7 @@ from tests.backend_stub.support import Encounter, eventually
 from tests.support import found_in
 
 if TYPE_CHECKING:
-    from backend_stub.authority import Authority
+    from backend_stub.authority.service import Authority
     from tests.backend_stub.support import ManualClock, World
 
 
@@ -29,7 +31,7 @@ async def declared(there: World, count: int = 1) -> list[Encounter]:
 
 
 async def waiting(office: Authority) -> int:
-    count = select(func.count()).select_from(store.tokens)
+    count = select(func.count()).select_from(tables.tokens)
     return await office.database.run(lambda connection: connection.scalar(count)) or 0
 
 

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backend_stub import authority, chains, cli, join, keys, rotation
+from backend_stub import cli
+from backend_stub.authority import chains, join, rotation
+from backend_stub.authority import service as authority
+from backend_stub.keyring import keys
 from protocol import credential, messages
 from protocol.errors import Misuse, Refused, StorageError, Unreachable
 from tests.backend_stub import support

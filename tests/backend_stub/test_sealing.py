@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from backend_stub import keys, passphrases, sealing
+from backend_stub.keyring import keys, passphrases, sealing
 from protocol.errors import Misuse, StorageError
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def test_a_lost_lock_is_said(part: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from backend_stub import sealing
+from backend_stub.keyring import sealing
 
 sealing.WORK = 4
 part, step, left = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -339,7 +339,7 @@ def test_typed_at_a_terminal(part: Path) -> None:
         sealing.seal_all(one, b"correct horse")
     child, terminal = pty.fork()
     if child == 0:  # pragma: no cover - another process
-        program = "import sys; from pathlib import Path; from backend_stub import sealing; "
+        program = "import sys; from pathlib import Path; from backend_stub.keyring import sealing; "
         program += "sealing.unlock_all(map(Path, sys.argv[1:])); print('open', len(sealing.unlocked()))"
         os.execv(sys.executable, [sys.executable, "-c", program, str(part), str(other)])
     said = b""

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import insert
 
-from backend_stub import authority, keys, settings, store
-from backend_stub import database as db
+from backend_stub import settings
+from backend_stub.authority import service as authority
+from backend_stub.keyring import keys
+from backend_stub.storage import database as db
+from backend_stub.storage import tables
 from protocol.errors import Misuse, StorageError
 from tests.backend_stub import support
 from tests.backend_stub.support import CURVE, Encounter
@@ -45,8 +48,8 @@ COLUMNS = {
 
 def test_every_column_is_known() -> None:
     """A new column is a new thing that is known about people: think, then name it here."""
-    tables = {**store.AUTHORITY.tables.tables, **store.SERVER.tables.tables}
-    assert {name: " ".join(table.columns.keys()) for name, table in tables.items()} == COLUMNS
+    known = tables.AUTHORITY.tables.tables | tables.SERVER.tables.tables
+    assert {name: " ".join(table.columns.keys()) for name, table in known.items()} == COLUMNS
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")
@@ -143,20 +146,20 @@ async def test_a_missing_database_of_the_authority_is_not_made_anew(tmp_path: Pa
 async def test_a_damaged_database_is_said_plainly(tmp_path: Path) -> None:
     (tmp_path / "server.db").write_bytes(b"no database" * 1000)
     with pytest.raises(StorageError, match="does not work"):
-        async with db.opened(tmp_path / "server.db", store.SERVER):
+        async with db.opened(tmp_path / "server.db", tables.SERVER):
             pass
 
 
 async def test_a_transaction_is_undone_on_an_error(tmp_path: Path) -> None:
     async def twice(connection: AsyncConnection) -> None:
         row = {"ccm": Encounter().ccm, "nullifier": bytes(48), "day": 1}
-        await connection.execute(insert(store.submissions).values(row))
-        await connection.execute(insert(store.submissions).values(row))
+        await connection.execute(insert(tables.submissions).values(row))
+        await connection.execute(insert(tables.submissions).values(row))
 
     async def rows(connection: AsyncConnection) -> Sequence[Row[Any]]:
-        return (await connection.execute(store.submissions.select())).all()
+        return (await connection.execute(tables.submissions.select())).all()
 
-    async with db.opened(tmp_path / "server.db", store.SERVER) as database:
+    async with db.opened(tmp_path / "server.db", tables.SERVER) as database:
         with pytest.raises(db.Taken):
             await database.run(twice)
         assert not await database.run(rows)

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 from sqlalchemy import func, select
 
-from backend_stub import database as db
-from backend_stub import server, store
+from backend_stub.server import service as server
+from backend_stub.storage import database as db
+from backend_stub.storage import tables
 from protocol import messages
 from protocol.errors import Malformed, Refused
 from tests.backend_stub.support import Encounter, eventually
@@ -201,8 +202,8 @@ async def test_old_submissions_are_forgotten(there: World, clock: ManualClock) -
 
 
 async def _stored(file: Path) -> int:
-    async with db.opened(file, store.SERVER) as database:
-        counted = await database.run(lambda connection: connection.scalar(select(func.count(store.submissions.c.ccm))))
+    async with db.opened(file, tables.SERVER) as database:
+        counted = await database.run(lambda connection: connection.scalar(select(func.count(tables.submissions.c.ccm))))
         return counted or 0
 
 

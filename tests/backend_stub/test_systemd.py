@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from backend_stub import passphrases, systemd
-from backend_stub.systemd import Plan
+from backend_stub.keyring import passphrases
+from backend_stub.operations import systemd
+from backend_stub.operations.systemd import Plan
 from protocol.errors import Misuse
 
 EXPOSURE = 1.5  # of 10; systemd calls up to 2 "OK"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub import listening, web
+from backend_stub.network import listening, web
 from protocol import messages
 from protocol.errors import NotMine
 
@@ -132,7 +132,7 @@ async def test_what_nobody_thought_of_is_an_error_without_details(
     def broken(*_: object) -> bytes:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("backend_stub.join.Nonces.fresh", broken)
+    monkeypatch.setattr("backend_stub.authority.join.Nonces.fresh", broken)
     async with there.asking.post(there.backend.authority + messages.NONCE_PATH) as response:
         assert response.status == 500
         assert b"secret" not in await response.read()

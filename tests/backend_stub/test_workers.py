@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub import groups, keys, progress, report
-from backend_stub.workers import Workers
+from backend_stub.authority import groups, progress, report
+from backend_stub.authority.workers import Workers
+from backend_stub.keyring import keys
 from protocol import contact, declaration, messages
 from protocol.errors import Unreachable
 from tests.backend_stub.support import CURVE, Encounter, eventually
@@ -23,7 +24,7 @@ from tests.backend_stub.support import CURVE, Encounter, eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backend_stub.authority import Authority, Current
+    from backend_stub.authority.service import Authority, Current
     from protocol.messages import ContactRecord
     from tests.backend_stub.support import User, World
 
@@ -133,7 +134,7 @@ async def test_without_workers_a_thread_does_it() -> None:
 
 ORPHAN = """
 import asyncio, os, time
-from backend_stub.workers import Workers
+from backend_stub.authority.workers import Workers
 
 async def main():
     async with Workers(1) as workers:

@@ -15,8 +15,8 @@ from agent.proximity import Proximity
 from agent.report import Reporter, declarable
 from agent.store import State, Store, create_store
 from agent.sync import Sync
-from backend_stub.founding import Plan, Policy, changed, found
-from backend_stub.running import running
+from backend_stub.operations.founding import Plan, Policy, changed, found
+from backend_stub.operations.running import running
 from ble.frame import carousel
 from ble.radio import Sighting
 from protocol.curve import open_curve
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.exposure import DayRisk
     from agent.store import Encounter
     from agent.sync import Progress
-    from backend_stub.running import Backend
+    from backend_stub.operations.running import Backend
     from protocol.messages import Receipt
 
 NOON = 20_000 * 86400 + 43200.0
@@ -113,7 +113,8 @@ class World:
 
     async def code(self, onset_day: int | None = None, valid_days: int = 2) -> str:
         """A report code, as `spot-backend code` makes it."""
-        from backend_stub import authority, report
+        from backend_stub.authority import report
+        from backend_stub.authority import service as authority
 
         async with authority.opened(self.folder / "backend" / "authority", self.clock) as office:
             onset = day_of(self.clock.now()) if onset_day is None else onset_day
@@ -172,8 +173,8 @@ async def world(
 
 async def join(made: World, folder: Path) -> Store:
     """Have one more person join; returns the agent's store."""
-    from backend_stub import authority
-    from backend_stub import join as joining
+    from backend_stub.authority import join as joining
+    from backend_stub.authority import service as authority
 
     async with authority.opened(made.folder / "backend" / "authority", made.clock) as office:
         (invitation,) = await joining.invite(office, 1)

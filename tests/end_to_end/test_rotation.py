@@ -9,7 +9,9 @@ import pytest
 
 from agent import account
 from agent.store import State
-from backend_stub import authority, chains, join, keys, rotation
+from backend_stub.authority import chains, join, rotation
+from backend_stub.authority import service as authority
+from backend_stub.keyring import keys
 from protocol import messages
 from protocol.encounter import day_of
 from tests.end_to_end.people import DAY, Person, signed, world
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from backend_stub.authority import Authority
+    from backend_stub.authority.service import Authority
     from tests.end_to_end.people import World
 
     Rotate = Callable[[Authority, Path], Awaitable[object]]

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.clock import day_text
-from backend_stub import authority, report
-from backend_stub import join as joining
-from backend_stub.founding import Plan, Policy, changed, found
-from backend_stub.running import running
-from backend_stub.status import status
+from backend_stub.authority import join as joining
+from backend_stub.authority import report
+from backend_stub.authority import service as authority
+from backend_stub.operations.founding import Plan, Policy, changed, found
+from backend_stub.operations.running import running
+from backend_stub.operations.status import status
 from protocol.encounter import day_of
 from scripts.ble_vm import trace
 from scripts.ble_vm.air import Air
@@ -33,7 +34,7 @@ from tests.end_to_end.carousel import Packets, check_carousel, check_wires
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from backend_stub.running import Backend
+    from backend_stub.operations.running import Backend
     from scripts.ble_vm.guest import Job
 
 SPOT = str(Path(sys.executable).with_name("spot"))

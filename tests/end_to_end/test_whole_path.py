@@ -173,8 +173,8 @@ async def test_codes_that_cannot_be_used_are_told_apart(tmp_path: Path) -> None:
 
 async def test_an_authority_with_other_keys_is_not_followed(tmp_path: Path) -> None:
     from backend_stub import settings
-    from backend_stub.founding import Plan, found
-    from backend_stub.running import running
+    from backend_stub.operations.founding import Plan, found
+    from backend_stub.operations.running import running
 
     async with world(tmp_path, "ab") as made:
         a, b = made.people.values()

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from backend_stub import authority, chains, join, report
-from backend_stub.running import AUTHORITY, Backend
+from backend_stub.authority import chains, join, report
+from backend_stub.authority import service as authority
+from backend_stub.operations.running import AUTHORITY, Backend
 
 POLL = 0.05  # real seconds between two looks at the time
 _TIME = struct.Struct("<d")

@@ -1,0 +1,1 @@
+"""The health authority with its group managers."""

@@ -1,0 +1,1 @@
+"""Secret keys at rest: files, seals and passphrases."""

@@ -1,0 +1,1 @@
+"""How parts listen, ask each other, and prove who they are; nothing of what is said."""

@@ -1,0 +1,1 @@
+"""The proxies, each of which signs for its group."""

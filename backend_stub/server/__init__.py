@@ -1,0 +1,1 @@
+"""The server, which sees both sides of a contact and signs partially."""
