@@ -1,7 +1,8 @@
 # Makes the project's environment; sourced by the scripts that need it. Sets $python.
 #
 #   need_packages PACKAGE...   installs Debian packages that are missing (as root, or with sudo)
-#   make_environment EXTRA...  makes .venv with these extras, again only when pyproject.toml has changed
+#   make_environment run|dev   makes .venv with what scripts/locks/ says, again only when that has changed
+#   install_locked PYTHON LOCK installs what a lock names, if its hashes are right
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
@@ -33,17 +34,23 @@ find_python() {
     return 1
 }
 
+# Nothing is built here, as that would ask for packages that no lock names.
+install_locked() {
+    "$1" -m pip install -q --disable-pip-version-check --require-hashes --only-binary=:all: -r "$2"
+}
+
 make_environment() {
-    local base extras made
+    local base lock made
     base=$(find_python)
-    extras=$(IFS=,; echo "$*")
-    made=.venv/made-$(cat pyproject.toml <("$base" --version) | sha256sum | cut -c1-16)
+    lock=scripts/locks/$1.txt
+    made=.venv/made-$1-$(cat pyproject.toml "$lock" <("$base" --version) | sha256sum | cut -c1-16)
     python=$PWD/.venv/bin/python
-    [ -e "$made-$extras" ] && return
+    [ -e "$made" ] && return
     if ! "$base" -c 'import ensurepip, venv' 2>/dev/null; then need_packages python3-venv; fi
     echo "Installing into .venv (once)"
     "$base" -m venv .venv
-    "$python" -m pip install -q --disable-pip-version-check -e ".[$extras]"
-    find .venv -maxdepth 1 -name 'made-*' ! -path "$made-*" -delete
-    touch "$made-$extras"
+    install_locked "$python" "$lock"
+    "$python" -m pip install -q --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+    find .venv -maxdepth 1 -name "made-$1-*" -delete
+    touch "$made"
 }

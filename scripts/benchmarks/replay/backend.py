@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from backend_stub import settings
-from backend_stub.operations.founding import Plan, found
-from backend_stub.operations.policy import Policy
+from backend_stub.operations.founding import Plan, Policy, found
 
 if TYPE_CHECKING:
     import random

@@ -1,1 +1,0 @@
-"""`spot doctor`: what keeps a machine from working, and what to do about it."""
