@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
@@ -74,6 +75,8 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer; who takes long to fetch it keeps nobody else from being answered."""
         self.door.sends_back(self)
+        if resp.status >= HTTPStatus.BAD_REQUEST and resp.content_type != problems.MEDIA_TYPE:
+            resp = _in_our_words(resp.status)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 sent = await super().finish_response(request, resp, start_time)
@@ -100,6 +103,13 @@ class Connection(web.RequestHandler):
             else:
                 asyncio.get_running_loop().call_later(1, transport.abort)
         self.door.gone(self)
+
+
+def _in_our_words(status: int) -> web.Response:
+    """A problem in place of what aiohttp says of a request that never reached the application."""
+    answer = web.Response(body=problems.body_of_status(status), status=status, content_type=problems.MEDIA_TYPE)
+    answer.force_close()
+    return answer
 
 
 def _silent() -> logging.Logger:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 import msgspec
 
 from protocol import errors
-from protocol.errors import SpotError, Unreachable
+from protocol.errors import Malformed, SpotError, Unreachable
 
 MEDIA_TYPE = "application/problem+json"
 LONGEST_WAIT = 3600.0  # s that anybody can ask to be left alone
@@ -32,6 +32,16 @@ class Problem(msgspec.Struct, frozen=True):
 def body_of(slug: str, status: int, text: str) -> bytes:
     """A problem as it travels."""
     return msgspec.json.encode(Problem(f"urn:spot:{slug}", HTTPStatus(status).phrase, status, text))
+
+
+def body_of_status(status: int) -> bytes:
+    """The problem of which only the status is known; a library's own words would repeat a stranger's bytes."""
+    slug, text = "http", "this request asks for what is not done here; send it as the protocol says"
+    if status == HTTPStatus.BAD_REQUEST:
+        slug, text = Malformed.slug, "this is no HTTP request that can be read here; the sender is broken or hostile"
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        slug, text = SpotError.slug, "something went wrong here; its operator must look"
+    return body_of(slug, status, text)
 
 
 def headers_of(error: SpotError) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Inputs that are kept: in the repository, few and small, one for each thing that fuzzing found; at work, all of them."""
+"""Inputs that are kept: in the repository few and small ones, at work all that reach something new."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from protocol.errors import SpotError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
+
+    from protocol.errors import SpotError
 
 Check: TypeAlias = "Callable[[bytes], None]"
 """Takes one input. Raises nothing: whatever comes out, but for errors that the project expects, is a find."""

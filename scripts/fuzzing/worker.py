@@ -1,4 +1,4 @@
-"""A process that fuzzes one target, or sums up a corpus: `python -m scripts.fuzzing.worker TARGET [libFuzzer's options]`.
+"""A process that fuzzes one target or sums up a corpus: `… scripts.fuzzing.worker TARGET [libFuzzer's options]`.
 
 The project's rooms are instrumented as they are imported, so nothing of them may be imported before.
 """
@@ -20,14 +20,15 @@ def main() -> None:
         from scripts.fuzzing import mutation, targets
 
         target = targets.load(name)
-    again = f"{shlex.quote(sys.executable)} -m {__spec__.name} {name}"  # how libFuzzer starts another of this, to sum up
+    # How libFuzzer starts another of this, to sum up.
+    again = f"{shlex.quote(sys.executable)} -m {__spec__.name} {name}"
     with target.ready() as check:
         atheris.Setup([again, *options], check, custom_mutator=mutation.mutator(target.modes, _havoc))
         atheris.Fuzz()
 
 
 def _havoc(data: bytes, most: int) -> bytes:
-    """libFuzzer's own changes; looked up at each call, as atheris puts them in place when fuzzing begins."""
+    """Changes by libFuzzer itself; looked up at each call, as atheris puts them in place when fuzzing begins."""
     changed: bytes = atheris.Mutate(data, most)
     return changed
 

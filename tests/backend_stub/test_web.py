@@ -118,6 +118,33 @@ async def test_unknown_paths_and_methods_are_problems(there: World) -> None:
             assert json.loads(await response.read())["type"] == "urn:spot:http"
 
 
+@pytest.mark.parametrize(
+    ("sent", "slug"),
+    [
+        (b"garbage\r\n\r\n", "malformed"),
+        (b"GET /v1/heads HTTP/1.1\r\n\r\n", "malformed"),
+        (b"GET http://[:: HTTP/1.1\r\nHost: x\r\n\r\n", "malformed"),
+        (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", "malformed"),
+        (b"POST /v1/submission HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", "malformed"),
+        (b"POST /v1/submission HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "malformed"),
+        (b"POST /v1/submission HTTP/1.1\r\nHost: x\r\nExpect: x\r\nContent-Length: 1\r\n\r\nx", "http"),
+    ],
+    ids=["no method", "no host", "no URL", "long", "length", "chunk", "expectation"],
+)
+async def test_what_is_no_request_gets_a_problem_that_repeats_nothing(there: World, sent: bytes, slug: str) -> None:
+    host, _, port = there.proxies[0].removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    assert b"Content-Type: application/problem+json" in head
+    problem = json.loads(body)
+    assert problem["type"] == f"urn:spot:{slug}"
+    assert f" {problem['status']} ".encode() in head
+    assert "aaaa" not in problem["detail"]
+
+
 async def test_who_serves_what(there: World) -> None:
     """A part answers its own paths only."""
     proxy, server = there.proxies[0], there.backend.server

@@ -40,6 +40,9 @@ class Clock:
         """Seconds since 1970."""
         return self.at
 
+    async def sleep(self, seconds: float) -> None:
+        """Nobody waits here."""
+
 
 def seeds() -> Iterator[bytes]:
     """A peer's carousel in each carriage, an attacker's block, noise."""
