@@ -42,6 +42,7 @@ Days = Annotated[int, Meta(ge=1, le=3660)]
 Urls = Annotated[tuple[Url, ...], Meta(min_length=1, max_length=64)]
 Many = Annotated[int, Meta(ge=1, le=10**6)]
 Often = Annotated[float, Meta(gt=0, le=10**6)]
+Mib = Annotated[int, Meta(ge=8, le=10**6)]
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 DatabaseUrl = Annotated[str, Meta(pattern="^(postgres(ql)?://.*)?$")]
 """Of a PostgreSQL, as libpq takes it; empty: SQLite in the part's folder."""
@@ -96,8 +97,9 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
     parameters_days: how long parameters are valid; issuer_days: the period of a user issuer key; issuer_overlap: for
     so many of its last days the next key is in use already; invitation_days: how long an invitation is valid;
     lapse_days: how long after its last credential a member may still renew; workers: how many processes check declared
-    lists; none: threads do it, and long lists slow the other answers down; static:
-    where both chains are written as files, for any web server to serve, seen from the part's folder;
+    lists; none: threads do it, and long lists slow the other answers down; reports_mib: MiB of reports that are checked
+    at once, which take five times as much memory; static: where both chains are written as files, for any web server to
+    serve, seen from the part's folder;
     database: a PostgreSQL instead of SQLite in its folder.
     """
 
@@ -110,6 +112,7 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
     invitation_days: Days = 30
     joins_a_second: Often = 50.0
     declarations_a_second: Often = 20.0
+    reports_mib: Mib = 64
     lapse_days: Days = 365
     workers: Annotated[int, Meta(ge=0, le=64)] = 2
     static: str = "static"
@@ -138,7 +141,7 @@ class ProxySettings(FollowerSettings, frozen=True, kw_only=True):
     """A proxy's.
 
     server: where it is reached, or several such places; pool_wait: real seconds that a submission waits for others to
-    be mixed with; pool_size: how many are enough.
+    be mixed with; pool_size: how many are enough; reports_mib: MiB of reports that wait for their answers at once.
     """
 
     name: Name
@@ -147,6 +150,7 @@ class ProxySettings(FollowerSettings, frozen=True, kw_only=True):
     pool_wait: Annotated[float, Meta(ge=0, le=60)] = 1.0
     pool_size: Annotated[int, Meta(ge=1, le=1024)] = 64
     declarations_a_second: Often = 20.0
+    reports_mib: Mib = 256
 
 
 def local_url(host: str, port: int, *, tls: bool) -> str:

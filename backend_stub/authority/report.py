@@ -85,8 +85,11 @@ async def make_code(authority: Authority, onset: int, valid_seconds: int) -> str
     return code
 
 
-async def declare(authority: Authority, sealed: SealedReport) -> bytes:
-    """The sealed answer to a sealed report. Raises NotMine or Malformed where it cannot be opened."""
+async def declare(authority: Authority, sealed: SealedReport) -> tuple[bytes, float]:
+    """The sealed answer to a sealed report, and the event loop's time before which it may not be given.
+
+    Who waits for that time holds nothing of the report any more. Raises NotMine or Malformed where it cannot be opened.
+    """
     loop = asyncio.get_running_loop()
     due = loop.time() + len(sealed.sealed) * PACE
     now = authority.clock.now()
@@ -97,9 +100,7 @@ async def declare(authority: Authority, sealed: SealedReport) -> bytes:
     # A report that comes again while it is checked waits for the answer: no code has more checked than its attempts.
     lock = authority.under_way.setdefault(opened.digest, asyncio.Lock())
     async with lock:
-        answer = await _answer(authority, opened)
-    await asyncio.sleep(due - loop.time())
-    return answer
+        return await _answer(authority, opened), due
 
 
 def _open(authority: Authority, seal_key: bytes, sealed: SealedReport) -> Opened:

@@ -23,7 +23,7 @@ from backend_stub.keyring import keys
 from backend_stub.network import certificates, web
 from backend_stub.network.identity import Identity
 from backend_stub.network.problems import NotFound
-from backend_stub.network.rates import Rate
+from backend_stub.network.rates import Rate, Room
 from backend_stub.storage import database as db
 from backend_stub.storage import tables
 from protocol import messages, parameters
@@ -143,6 +143,7 @@ class Desk:
         self._authority = authority
         self._joins = Rate(authority.told.joins_a_second, by_network=True)
         self._declarations = Rate(authority.told.declarations_a_second)
+        self._room = Room(authority.told.reports_mib << 20)
 
     async def nonce(self, request: http.Request) -> http.Response:
         """A nonce for a join."""
@@ -163,10 +164,15 @@ class Desk:
 
     async def declaration(self, request: http.Request) -> http.Response:
         """A sealed receipt for a sealed report."""
-        self._declarations.check(request)
         web.check_proxy(request, (await self._authority.current()).trusted.parameters)
-        sealed = await web.read_message(request, messages.SealedReport, web.DECLARATION_LIMIT)
-        return web.answer_bytes(await report.declare(self._authority, sealed))
+        self._declarations.check(request)  # strangers use up nothing of it
+        with self._room.taken() as take:
+            answer, due = await report.declare(
+                self._authority,
+                await web.read_message(request, messages.SealedReport, web.DECLARATION_LIMIT, take),
+            )
+        await asyncio.sleep(due - asyncio.get_running_loop().time())
+        return web.answer_bytes(answer)
 
     async def heads(self, request: http.Request) -> http.Response:
         """How far the two chains go."""

@@ -1,4 +1,4 @@
-"""How often a process does what costs much, or is worth guessing at: joins and declarations.
+"""How often a process does what costs much, or is worth guessing at (joins, declarations), and how much of it at once.
 
 Addresses are known in memory only, and only as a keyed hash of their network that nobody can recompute later.
 """
@@ -9,12 +9,16 @@ import hashlib
 import ipaddress
 import secrets
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from protocol.errors import TooMany
+from backend_stub.network.listening import FULL_SECONDS
+from protocol.errors import TooMany, Unreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from aiohttp import web
 
 BURST_SECONDS = 20.0  # so many seconds' worth may come at once
@@ -79,3 +83,30 @@ class Rate:
         network = ipaddress.ip_network((parsed, _PREFIX[parsed.version]), strict=False)
         name = hashlib.blake2b(network.network_address.packed, key=self._key, digest_size=16).digest()
         return self._networks.setdefault(name, self._full(self._rate * NETWORK_SHARE)).wait(now)
+
+
+class Room:
+    """How many bytes of what strangers send are held at once."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+
+    @contextmanager
+    def taken(self) -> Iterator[Callable[[int], None]]:
+        """A function that takes so many bytes of it, as they come. Raises Unreachable where there are no more.
+
+        All are given back at the end.
+        """
+        held = 0
+
+        def take(size: int) -> None:
+            nonlocal held
+            if size > self._free:
+                raise Unreachable("there are too many at once; try again a little later", FULL_SECONDS)
+            self._free -= size
+            held += size
+
+        try:
+            yield take
+        finally:
+            self._free += held

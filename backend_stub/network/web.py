@@ -42,15 +42,20 @@ M = TypeVar("M", bound=messages.Message)
 # --- answering ---
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
+def _anything(_size: int) -> None:
+    """Room for any number of bytes."""
+
+
+async def read_body(request: web.Request, limit: int, take: Callable[[int], None] = _anything) -> bytes:
     """The body. Raises Malformed where it is larger than `limit` bytes, Unreachable where it comes too slowly.
 
-    From here on the request is in hand.
+    take: is told how many bytes came, and raises where that is too much. From here on the request is in hand.
     """
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.content.iter_any():
+                take(len(chunk))
                 data += chunk
                 if len(data) > limit:
                     raise errors.Malformed(f"this body is larger than the {limit} bytes that are taken here")
@@ -62,9 +67,9 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     return bytes(data)
 
 
-async def read_message(request: web.Request, kind: type[M], limit: int) -> M:
-    """The body as a message. Raises Malformed."""
-    return messages.decode(kind, await read_body(request, limit))
+async def read_message(request: web.Request, kind: type[M], limit: int, take: Callable[[int], None] = _anything) -> M:
+    """The body as a message, as `read_body` reads it. Raises Malformed."""
+    return messages.decode(kind, await read_body(request, limit, take))
 
 
 def answer(message: Message) -> web.Response:

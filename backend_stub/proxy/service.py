@@ -23,7 +23,7 @@ from backend_stub.network import web
 from backend_stub.network.calling import Peers, session
 from backend_stub.network.identity import Identity
 from backend_stub.network.listening import ANSWER_SECONDS
-from backend_stub.network.rates import Rate
+from backend_stub.network.rates import Rate, Room
 from protocol import batch, contact, messages
 from protocol.errors import Malformed, NotMine, Refused, SpotError, TooMany, Unreachable
 from protocol.messages import Answer, ContactRecord, Outcomes, Submission, Submissions
@@ -190,18 +190,21 @@ class Extender:
 class HandingOn:
     """What is between agents and the authority only: sealed declarations there, signed links back."""
 
-    def __init__(self, told: ProxySettings, asking: aiohttp.ClientSession) -> None:
-        self._authority = Peers(asking, told.authority)
+    def __init__(self, told: ProxySettings, asking: aiohttp.ClientSession, declaring: aiohttp.ClientSession) -> None:
+        # Reports wait long for their answers, and have a limit of their own: heads and links must not wait with them.
+        self._authority, self._reports = Peers(asking, told.authority), Peers(declaring, told.authority)
         self._declarations = Rate(told.declarations_a_second, by_network=True)
+        self._room = Room(told.reports_mib << 20)
         self._links: dict[str, bytes] = {}
 
     async def declaration(self, request: http.Request) -> http.Response:
         """The authority's answer to bytes that only it can read."""
         self._declarations.check(request)
-        body = await web.read_body(request, web.DECLARATION_LIMIT)
         limit = web.DECLARATION_LIMIT // messages.RECEIPT_SHARE
         path = messages.DECLARATION_PATH
-        answer = await self._authority.call("POST", path, limit, body, ANSWER_SECONDS)
+        with self._room.taken() as take:
+            body = await web.read_body(request, web.DECLARATION_LIMIT, take)
+            answer = await self._reports.call("POST", path, limit, body, ANSWER_SECONDS)
         return web.answer_bytes(answer)
 
     async def heads(self, request: http.Request) -> http.Response:
@@ -239,10 +242,10 @@ async def serving(
     keys.check(folder, CREDENTIAL)
     own = Membership(folder, told.group, curve)
     identity = Identity(folder, told)
-    async with session(identity.calling) as asking:
+    async with session(identity.calling) as asking, session(identity.calling) as declaring:
         follower = Follower(folder, told, asking, curve, clock or told.open_clock())
         extender = Extender(told, own, follower, asking, curve, secrets.token_bytes)
-        authority = HandingOn(told, asking)
+        authority = HandingOn(told, asking, declaring)
         app = web.application(
             [
                 http.post(messages.SUBMISSION_PATH, extender.submission),

@@ -19,6 +19,7 @@ from aiohttp import web as http
 from agent import transport
 from backend_stub import settings
 from backend_stub.network import calling, listening, rates, web
+from backend_stub.network.identity import Identity
 from backend_stub.network.rates import Rate
 from backend_stub.operations.running import running
 from backend_stub.proxy import service as proxy
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from backend_stub.operations.founding import Plan
     from tests.agent.servers import Server
     from tests.backend_stub.support import ManualClock
 
@@ -41,12 +43,15 @@ PROXY = "proxy-group-1-1"
 
 
 @contextlib.asynccontextmanager
-async def limited(folder: Path, clock: ManualClock, part: str, **changes: Any) -> AsyncIterator[World]:
+async def limited(
+    folder: Path, clock: ManualClock, part: str, plan: Plan = support.PLAN, **changes: Any
+) -> AsyncIterator[World]:
     """A running backend of which one part has other limits."""
-    await support.found(folder, clock, replace(support.PLAN, pool_wait=0.2))
+    await support.found(folder, clock, replace(plan, pool_wait=0.2))
     told = settings.read_part(folder / part)
     settings.write(folder / part, settings.read(type(told), folder / part, changes))
-    async with running(folder, clock) as backend, calling.session() as asking:
+    calls = Identity(folder / PROXY, settings.read_part(folder / PROXY)).calling if plan.tls else None
+    async with running(folder, clock) as backend, calling.session(calls) as asking:
         made = World(backend, clock, asking)
         await support.ready(made)
         yield made
@@ -119,7 +124,7 @@ async def test_more_requests_than_can_be_in_hand(tmp_path: Path, clock: ManualCl
 
 
 async def test_joins_and_declarations_come_at_a_bounded_rate(tmp_path: Path, clock: ManualClock) -> None:
-    changes = {"joins_a_second": 0.1, "declarations_a_second": 0.1}
+    changes: dict[str, Any] = {"joins_a_second": 0.1, "declarations_a_second": 0.1}
     async with limited(tmp_path / "backend", clock, "authority", **changes) as there:
         for _ in range(2):
             await there.nonce()
@@ -158,7 +163,8 @@ def test_nor_what_a_proxy_has_for_declarations(tmp_path: Path) -> None:
     told = settings.ProxySettings(
         port=1, authority=("http://a",), genesis="0" * 64, name="north", group="one", server=("http://b",)
     )
-    rate = proxy.HandingOn(told, cast("aiohttp.ClientSession", None))._declarations
+    nobody = cast("aiohttp.ClientSession", None)
+    rate = proxy.HandingOn(told, nobody, nobody)._declarations
     assert sum(asks(rate, "192.0.2.1") for _ in range(500)) <= 41, "two a second, and twenty seconds of it at once"
     assert asks(rate, "198.51.100.1")
 

@@ -68,7 +68,7 @@ async def test_reports_to_two_authorities_at_once(
             asked = (report.declare(office, each.sealed) for office, each in zip(at, reports, strict=False))
             answers = await asyncio.gather(*asked)
             pairs = zip(answers, reports, strict=True)
-            return [declaration.open_receipt(answer, each.reply_key) for answer, each in pairs]
+            return [declaration.open_receipt(answer, each.reply_key) for (answer, _), each in pairs]
 
         code = await there.code()
         bad = [(Encounter(), record) for _, record in met]
