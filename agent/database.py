@@ -16,7 +16,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from protocol.errors import Busy, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 BUSY_SECONDS = 15.0
@@ -27,36 +27,40 @@ STEP = 1024
 PAYLOAD = 4012  # bytes of a blob in a page of 4096, of which SQLCipher takes 80 and SQLite 4
 
 
-def connect(path: Path, key: bytes, schema: str, version: int) -> Any:
-    """A connection to the database, made with this schema where it is new. Raises StorageError, Busy."""
+def connect(path: Path, key: bytes, steps: Sequence[str]) -> Any:
+    """A connection to the database, brought to the newest version by the steps it lacks. Raises StorageError, Busy.
+
+    steps: the SQL that makes each version of the one before, the first one out of nothing
+    """
     with translated(path.parent):
         connection = sqlcipher.connect(str(path), timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            _prepare(connection, path.parent, key, schema, version)
+            _prepare(connection, path.parent, key, steps)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def _prepare(connection: Any, folder: Path, key: bytes, schema: str, version: int) -> None:
+def _prepare(connection: Any, folder: Path, key: bytes, steps: Sequence[str]) -> None:
     connection.execute("PRAGMA cipher_log_level = NONE")  # what is wrong is told in a line of our own
     connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
     connection.execute("PRAGMA temp_store = MEMORY")  # a temporary file would be in clear
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA secure_delete = ON")
     found = _value(connection, "user_version")  # the first read shows whether the key fits
-    if found not in (0, version):
-        raise StorageError(f"the store in {folder} has version {found}, this program knows {version}: update it")
+    if found > len(steps):
+        raise StorageError(f"the store in {folder} has version {found}, this program knows {len(steps)}: update it")
     connection.execute("PRAGMA synchronous = NORMAL")
-    if found == 0:
+    if found < len(steps):
         # Two processes at once: SQLite does not wait for the other where the journal's kind is changed.
         with FileLock(folder / MAKING_LOCK, timeout=BUSY_SECONDS, mode=0o600):
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
-            for statement in schema.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {version}")
+            for step in steps[_value(connection, "user_version") :]:
+                for statement in step.split(";"):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(steps)}")
             round_up(connection)
             connection.execute("COMMIT")
 

@@ -20,7 +20,7 @@ import msgspec
 from agent import account, database, passphrase, sealing
 from agent import store as storage
 from agent.service import SERVICE, STOP, running_lock
-from agent.store import DATABASE, SCHEMA, VERSION, Store, is_made, open_store
+from agent.store import DATABASE, STEPS, VERSION, Store, is_made, open_store
 from agent.sync import SYNC
 from protocol.errors import Malformed, Misuse, NotJoined, StorageError
 
@@ -110,7 +110,7 @@ def _copy_of(store: Store, random: Random) -> Backup:
     with tempfile.TemporaryDirectory(prefix=WORK, dir=store.folder) as name:
         path = Path(name) / DATABASE
         store.copy(path, key)
-        with contextlib.closing(Store(path.parent, database.connect(path, key, SCHEMA, VERSION))) as copied:
+        with contextlib.closing(Store(path.parent, database.connect(path, key, STEPS))) as copied:
             for left_behind in (account.MOVED, SERVICE, STOP, SYNC):
                 copied.put(left_behind, None)
         return Backup(version=VERSION, key=key, database=path.read_bytes())
@@ -121,7 +121,7 @@ def _unpacked(backup: Backup, folder: Path, find_key: Callable[[], bytes]) -> Pa
     given, moved = folder / "given.db", folder / DATABASE
     given.touch(mode=0o600)
     given.write_bytes(backup.database)
-    with contextlib.closing(Store(folder, database.connect(given, backup.key, SCHEMA, VERSION))) as store:
+    with contextlib.closing(Store(folder, database.connect(given, backup.key, STEPS))) as store:
         store.check()
         store.copy(moved, find_key())
     return moved

@@ -10,6 +10,7 @@ from agent.epochs import GRACE
 from agent.samples import Sampler
 from agent.store import Encounter
 from ble.assembly import Assembler
+from ble.frame import carousel
 from protocol import encounter
 from protocol.errors import SpotError
 
@@ -63,8 +64,9 @@ class Proximity:
         self._correction = correction
         # People who pass each other now and then need all of an epoch for a block, where reception is bad.
         self._assembler = Assembler(lifetime=epochs.length)
-        self._early: OrderedDict[int, deque[tuple[float, int, OwnEpoch]]] = OrderedDict()
-        self._open: OrderedDict[tuple[OwnEpoch, bytes], _Open] = OrderedDict()
+        self._early: OrderedDict[int, deque[tuple[Sighting, OwnEpoch]]] = OrderedDict()
+        # By the whole block: one made anew around somebody's EBID, with another power, is another peer.
+        self._open: OrderedDict[tuple[OwnEpoch, Block], _Open] = OrderedDict()
         self._evicted: list[Encounter] = []
         self.heard = 0
 
@@ -79,12 +81,14 @@ class Proximity:
             return
         block = self._assembler.add(sighting.frame, sighting.at)
         early = self._early_of(sighting.frame.key_id)
-        early.append((sighting.at, sighting.rssi, own))
+        early.append((sighting, own))
         if block is None:
             return
         if not self._epochs.is_own(block.ebid):
-            for at, rssi, epoch in early:
-                self._meet(epoch, block, at, rssi)
+            frames = carousel(block.encode()) if len(early) > 1 else (sighting.frame,)
+            for one, epoch in early:
+                if one.frame in frames:  # anybody can send slices under its key id
+                    self._meet(epoch, block, one.at, one.rssi)
             self.heard += 1
         early.clear()
 
@@ -96,7 +100,7 @@ class Proximity:
         """Whether somebody was heard since this time (Unix seconds) whose block is not complete yet."""
         for early in reversed(self._early.values()):  # the key ids heard last
             if early:
-                return early[-1][0] >= since
+                return early[-1][0].at >= since
         return False
 
     def unread(self, since: float, span: float) -> int:
@@ -106,9 +110,9 @@ class Proximity:
         """
         found = 0
         for early in reversed(self._early.values()):  # the key ids heard last
-            if early and early[-1][0] < since:
+            if early and early[-1][0].at < since:
                 break
-            found += bool(early) and early[-1][0] - early[0][0] >= span
+            found += bool(early) and early[-1][0].at - early[0][0].at >= span
         return found
 
     def changed(self) -> list[Encounter]:
@@ -132,7 +136,7 @@ class Proximity:
         if now >= begins + GRACE:
             self._assembler.forget(begins)
 
-    def _early_of(self, key_id: int) -> deque[tuple[float, int, OwnEpoch]]:
+    def _early_of(self, key_id: int) -> deque[tuple[Sighting, OwnEpoch]]:
         early = self._early.setdefault(key_id, deque(maxlen=WAITING))
         self._early.move_to_end(key_id)
         if len(self._early) > KEY_IDS:
@@ -140,7 +144,7 @@ class Proximity:
         return early
 
     def _meet(self, own: OwnEpoch, block: Block, at: float, rssi: int) -> None:
-        key = (own, block.ebid)
+        key = (own, block)
         meeting = self._open.get(key)
         if meeting is None:
             data = block.encode()

@@ -108,6 +108,8 @@ class Reporter:
             reply_key=body.reply_key,
             encounters=tuple(one.id for one in chosen),
             made=self._clock.now(),
+            seal_key=mine.parameters.seal_key,
+            valid_until=mine.parameters.valid_until,
         )
         self._store.keep_report(stored)
         return stored
@@ -118,14 +120,17 @@ class Reporter:
         Raises Unreachable, CodeRefused, ReportRefused; NotMine for a report by former parameters.
         """
         report = messages.decode(messages.Report, stored.report)
-        key = self._sync.account.parameters.seal_key
+        # The authority opens it by the parameters that it names, whatever came after them.
+        key = stored.seal_key or self._sync.account.parameters.seal_key
         failure: SpotError = Unreachable("no proxy could be asked; try again")
+        not_mine: set[str] = set()  # groups of which a proxy said so
         for _ in range(TRIES):
             # Sealed afresh each time, so that two proxies do not see that it is the same.
             body = messages.encode(declaration.seal(report, key, stored.parameters))
+            proxy = self._sync.draw_proxy()
             try:
                 data = await transport.post(
-                    self._sync.draw_proxy(),
+                    proxy,
                     messages.DECLARATION_PATH,
                     body,
                     transport.LONG_TIMEOUT,
@@ -135,10 +140,12 @@ class Reporter:
                 break
             except SpotError as error:
                 failure = error
+                if isinstance(error, NotMine):
+                    not_mine |= {group.name for group in self._sync.account.parameters.groups if proxy in group.proxies}
         else:
-            if isinstance(failure, NotMine) and stored.parameters != self._sync.account.trusted.head.hash:
-                self._store.drop_report(stored)  # made by parameters that have run out
-                raise failure
+            if self._has_run_out(stored, not_mine):
+                self._store.drop_report(stored)
+                raise NotMine("this report was made by parameters that are no longer in use; declare again")
             # Whatever it is: a proxy says it. Only the sealed answer is the authority's word.
             raise Unreachable(f"{failure.text}; the report is kept: run the same command again")
         if receipt.accepted:
@@ -146,6 +153,12 @@ class Reporter:
             return receipt
         self._store.drop_report(stored)
         raise self._refusal(stored, receipt)
+
+    def _has_run_out(self, stored: StoredReport, not_mine: Collection[str]) -> bool:
+        """Whether the authority can open this report no more. Proxies of one group may lie, so they are not enough."""
+        if not not_mine or stored.parameters == self._sync.account.trusted.head.hash:
+            return False
+        return len(not_mine) > 1 or self._clock.now() > stored.valid_until
 
     def _refusal(self, stored: StoredReport, receipt: Receipt) -> SpotError:
         if receipt.problem.startswith("code"):

@@ -33,9 +33,8 @@ if TYPE_CHECKING:
     from protocol.randomness import Random
 
 DATABASE = "store.db"
-VERSION = 1
 
-SCHEMA = """
+FIRST = """
 CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS encounters (
     id INTEGER PRIMARY KEY,
@@ -77,6 +76,15 @@ CREATE TABLE IF NOT EXISTS reports (
     receipt BLOB
 );
 """
+
+SEALS = """
+ALTER TABLE reports ADD COLUMN seal_key BLOB NOT NULL DEFAULT x'';
+ALTER TABLE reports ADD COLUMN valid_until REAL NOT NULL DEFAULT 0
+"""
+
+STEPS = (FIRST, SEALS)
+"""What made each version of the store out of the one before."""
+VERSION = len(STEPS)
 
 
 class State(enum.Enum):
@@ -136,7 +144,10 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """A declaration under way or done; its report is kept so that repeating it repeats the same bytes."""
+    """A declaration under way or done; its report is kept so that repeating it repeats the same bytes.
+
+    parameters: the hash of their link; seal_key, valid_until: what they say (empty, 0: kept by an older program)
+    """
 
     digest: bytes = field(repr=False)
     code: str = field(repr=False)
@@ -146,6 +157,8 @@ class StoredReport:
     encounters: tuple[int, ...]
     made: float
     receipt: bytes | None = field(default=None, repr=False)
+    seal_key: bytes = field(default=b"", repr=False)
+    valid_until: float = 0.0
 
 
 T = TypeVar("T")
@@ -325,7 +338,7 @@ class Store:
         """Keep a report before it is sent."""
         with self._transaction() as connection:
             connection.execute(
-                "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     report.digest,
                     report.code,
@@ -335,6 +348,8 @@ class Store:
                     msgspec.msgpack.encode(report.encounters),
                     report.made,
                     report.receipt,
+                    report.seal_key,
+                    report.valid_until,
                 ],
             )
 
@@ -365,7 +380,7 @@ class Store:
 
     def reports(self) -> list[StoredReport]:
         """The reports kept, oldest first."""
-        columns = "digest, code, report, parameters, reply_key, encounters, made, receipt"
+        columns = ", ".join(StoredReport.__dataclass_fields__)
         return [_read_report(row) for row in self._rows(f"SELECT {columns} FROM reports ORDER BY made")]  # noqa: S608
 
     def recover(self, minimum: float, due: Callable[[], float]) -> None:
@@ -429,4 +444,4 @@ def _connect(folder: Path, place: sealing.KeyPlace) -> Store:
             f"the key of the store in {folder} is gone; put it back (keyring or {sealing.KEY_FILE}), or start "
             "anew with: spot leave"
         )
-    return Store(folder, database.connect(folder / DATABASE, key, SCHEMA, VERSION))
+    return Store(folder, database.connect(folder / DATABASE, key, STEPS))

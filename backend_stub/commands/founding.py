@@ -11,8 +11,9 @@ from backend_stub import settings
 from backend_stub.commands.common import AsJson, Folder, assignments, say_json
 from backend_stub.commands.passphrase import PassphraseFile
 from backend_stub.keyring import passphrases
-from backend_stub.operations import founding
-from backend_stub.operations.founding import Plan, Policy
+from backend_stub.operations import founding, policy
+from backend_stub.operations.founding import Plan
+from backend_stub.operations.policy import Policy
 from backend_stub.operations.presets import PRESETS
 from protocol.errors import Misuse
 
@@ -90,7 +91,7 @@ def init(
         groups=groups,
         proxies_per_group=proxies_per_group,
         public_url=public_url,
-        policy=founding.changed(Policy(), assignments(set_ or [])),
+        policy=policy.changed(Policy(), assignments(set_ or [])),
         clock=clock,
         curve=curve,
         publish_every=publish_every,

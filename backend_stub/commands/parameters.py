@@ -9,7 +9,7 @@ import typer
 
 from backend_stub.authority import chains
 from backend_stub.commands.common import AsJson, Folder, assignments, say_json, with_authority
-from backend_stub.operations import founding
+from backend_stub.operations import policy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority.service import Authority
-    from backend_stub.operations.founding import Policy
+    from backend_stub.operations.policy import Policy
     from protocol.parameters import Trusted
 
 
@@ -25,7 +25,7 @@ def show_parameters(folder: Folder) -> None:
     """Say, in JSON, what can be set."""
 
     async def work(opened: Authority) -> Policy:
-        return founding.policy_of((await opened.current()).trusted.parameters)
+        return policy.policy_of((await opened.current()).trusted.parameters)
 
     say_json(msgspec.to_builtins(with_authority(folder, work)))
 
@@ -44,7 +44,7 @@ def set_parameters(
 
     async def work(opened: Authority) -> int:
         def change(connection: AsyncConnection) -> Awaitable[Trusted]:
-            return chains.change(opened, connection, lambda before: founding.with_changes(before, changes))
+            return chains.change(opened, connection, lambda before: policy.with_changes(before, changes))
 
         return (await opened.database.run(change)).head.number
 

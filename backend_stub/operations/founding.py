@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert, select
 
@@ -20,11 +19,11 @@ from backend_stub.authority.service import DATABASE, FOLDER
 from backend_stub.clock import ScaledClock, today
 from backend_stub.keyring import keys, sealing
 from backend_stub.network import certificates
-from backend_stub.operations.presets import PRESETS, preset
+from backend_stub.operations.policy import Policy
 from backend_stub.settings import AuthoritySettings, ProxySettings, ServerSettings
 from backend_stub.storage import database as db
 from backend_stub.storage import tables
-from protocol import chain, contact, credential, messages, parameters
+from protocol import chain, contact, credential, parameters
 from protocol.credential import Holder
 from protocol.curve import open_curve
 from protocol.declaration import read_seal_secret
@@ -32,13 +31,10 @@ from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import Malformed, Misuse, StorageError
 from protocol.messages import (
     Head,
-    Limits,
     Link,
-    OnsetLevel,
     Parameters,
     ProxyGroup,
     PublicationKey,
-    Risk,
     ServerKey,
     UserIssuer,
 )
@@ -55,75 +51,8 @@ if TYPE_CHECKING:
     from protocol.curve import Curve
     from protocol.randomness import Random
 
-LIMITS = Limits(
-    epoch=900,
-    minimum=60,
-    first_seen_days=3,
-    ask_days=4,
-    retention_days=14,
-    clock_tolerance=180,
-    contacts=4096,
-    floor=64,
-    delay=600,
-    retry_first=3600,
-    retry_last=43200,
-)
-RISK, ONSET = PRESETS["spot"].risk, PRESETS["spot"].onset
-
 OTHER_DATABASE = "give another, or drop its schemas authority and server"
 FREE_PORTS = range(20_000, 32_000)
-PRESET = "risk"
-
-
-class Policy(messages.Message, frozen=True, kw_only=True):
-    """The part of the parameters that people set."""
-
-    limits: Limits = LIMITS
-    risk: Risk = RISK
-    onset: tuple[OnsetLevel, ...] = ONSET
-
-
-def changed(policy: Policy, changes: Mapping[str, Any]) -> Policy:
-    """The policy with values by dotted name, such as `limits.epoch`, replaced. Raises Misuse, naming the field.
-
-    `risk` by itself names a preset, which other changes then refine.
-    """
-    values = msgspec.to_builtins(policy)
-    if isinstance(name := changes.get(PRESET), str):
-        chosen = preset(name)
-        values |= {"risk": msgspec.to_builtins(chosen.risk), "onset": msgspec.to_builtins(chosen.onset)}
-        changes = {name: value for name, value in changes.items() if name != PRESET}
-    for name, value in changes.items():
-        *path, last = name.split(".")
-        inside = values
-        for step in path:
-            inside = inside.get(step) if isinstance(inside, dict) else None
-        if not isinstance(inside, dict) or last not in inside:
-            raise Misuse(f"there is no parameter {name!r}; there are {', '.join(_names(msgspec.to_builtins(policy)))}")
-        inside[last] = value
-    try:
-        return msgspec.convert(values, Policy)
-    except msgspec.ValidationError as error:
-        raise Misuse(f"the parameters would make no sense: {error}") from None
-
-
-def policy_of(now: Parameters) -> Policy:
-    """What of these parameters people set."""
-    return Policy(limits=now.limits, risk=now.risk, onset=now.onset)
-
-
-def with_changes(now: Parameters, changes: Mapping[str, Any]) -> Parameters:
-    """Parameters with values by dotted name replaced. Raises Misuse."""
-    fresh = changed(policy_of(now), changes)
-    return msgspec.structs.replace(now, limits=fresh.limits, risk=fresh.risk, onset=fresh.onset)
-
-
-def _names(values: Mapping[str, Any], before: str = "") -> Iterable[str]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _names(value, f"{before}{name}.")
-        else:
-            yield before + name
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import account
 from agent.store import create_store
-from backend_stub.operations.founding import LIMITS, ONSET, RISK
+from backend_stub.operations.policy import LIMITS, ONSET, RISK
 from protocol import declaration, messages, parameters
 from protocol.curve import encode_scalar
 from protocol.encounter import SECONDS_A_DAY

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from rich.progress import Progress
 
-from backend_stub.operations.founding import LIMITS
+from backend_stub.operations.policy import LIMITS
 from protocol.curve import open_curve
 from scripts.benchmarks import joined
 from scripts.benchmarks.tables import machine, machine_text, notes, show

@@ -21,7 +21,8 @@ import msgspec
 
 from backend_stub import settings
 from backend_stub.clock import ScaledClock, today
-from backend_stub.operations.founding import Plan, Policy, changed, found
+from backend_stub.operations.founding import Plan, found
+from backend_stub.operations.policy import Policy, changed
 from backend_stub.settings import ProxySettings
 from protocol.timescale import Timescale, read_timescale
 from scripts import postgres

@@ -63,10 +63,11 @@ def join(store: Store, link: messages.Link | None = None, url: str = NOWHERE) ->
     store.put(account.MEMBERSHIP, membership)
 
 
-def move_on(store: Store) -> None:
-    """Let the authority sign new parameters, and the device follow them."""
+def move_on(store: Store, **other: object) -> None:
+    """Let the authority sign new parameters, with other fields if given, and the device follow them."""
     before = account.read_trusted(store)
-    changed = msgspec.structs.replace(before.parameters, number=before.head.number + 1, previous=before.head.hash)
+    link_up = {"number": before.head.number + 1, "previous": before.head.hash}
+    changed = msgspec.structs.replace(before.parameters, **link_up, **other)
     link = parameters.sign(world().chain_key, changed)
     account.keep_trusted(store, parameters.advance(before, link), link)
 

@@ -25,11 +25,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent import account, doctor, doctor_backend
+from agent import account
 from agent.clock import clock_synchronised
-from agent.desk import Desk
-from agent.doctor import Finding, Joined, Verdict, worst
-from agent.doctor_backend import Probe, probe
+from agent.commands.desk import Desk
+from agent.doctor import backend, bluetooth, examination, machine, probing
+from agent.doctor.backend import Joined
+from agent.doctor.findings import Finding, Verdict, worst
+from agent.doctor.probing import Probe, probe
 from agent.service import running_lock
 from agent.settings import Settings
 from agent.store import create_store
@@ -120,12 +122,12 @@ def test_the_worst_counts() -> None:
 )
 def test_bleak(monkeypatch: pytest.MonkeyPatch, version: str, verdict: Verdict) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda name: version)
-    assert doctor.check_bleak().verdict is verdict
+    assert machine.check_bleak().verdict is verdict
 
 
 def test_the_slow_curve() -> None:
-    assert doctor.check_curve(Settings(curve="py_ecc")).verdict is Verdict.WARNING
-    assert doctor.check_curve(Settings(curve="arkworks")) == Finding("curve", Verdict.OK, "arkworks")
+    assert machine.check_curve(Settings(curve="py_ecc")).verdict is Verdict.WARNING
+    assert machine.check_curve(Settings(curve="arkworks")) == Finding("curve", Verdict.OK, "arkworks")
 
 
 @pytest.mark.parametrize(
@@ -143,9 +145,9 @@ def test_the_slow_curve() -> None:
 def test_the_clock(
     monkeypatch: pytest.MonkeyPatch, synchronised: bool | None, offset: float | None, verdict: Verdict
 ) -> None:
-    monkeypatch.setattr(doctor, "clock_synchronised", lambda: synchronised)
-    assert doctor.check_clock(Settings(), offset).verdict is verdict
-    assert doctor.check_clock(Settings(clock="60@0/0"), offset).verdict is Verdict.WARNING
+    monkeypatch.setattr(machine, "clock_synchronised", lambda: synchronised)
+    assert machine.check_clock(Settings(), offset).verdict is verdict
+    assert machine.check_clock(Settings(clock="60@0/0"), offset).verdict is Verdict.WARNING
 
 
 @linux
@@ -189,7 +191,7 @@ GOOD = AdapterFacts("hci0", powered=True, central=True, peripheral=True, free=4,
     ],
 )
 def test_adapters(adapters: tuple[AdapterFacts, ...], wanted: str, faults: list[str], remedy: str) -> None:
-    found = doctor.check_adapter(BluetoothFacts("BlueZ", "5.66", adapters), wanted)
+    found = bluetooth.check_adapter(BluetoothFacts("BlueZ", "5.66", adapters), wanted)
     bad = [one for one in found if one.verdict is not Verdict.OK]
     assert [one.name for one in bad] == faults
     assert not bad or remedy in bad[0].remedy
@@ -200,18 +202,18 @@ def test_adapters(adapters: tuple[AdapterFacts, ...], wanted: str, faults: list[
     [("5.66", Verdict.OK), ("5.82", Verdict.OK), ("6.0", Verdict.OK), ("5.55", Verdict.WARNING), ("", Verdict.WARNING)],
 )
 def test_bluez_versions(version: str, verdict: Verdict) -> None:
-    assert doctor.check_stack(BluetoothFacts("BlueZ", version, ())).verdict is verdict
+    assert bluetooth.check_stack(BluetoothFacts("BlueZ", version, ())).verdict is verdict
 
 
 def test_platforms_that_tell_nothing_before_going_on_air() -> None:
     facts = BluetoothFacts("Bluetooth of Windows", "11", None)
-    assert doctor.check_stack(facts).verdict is Verdict.OK
-    assert doctor.check_adapter(facts, "")[0].verdict is Verdict.OK
+    assert bluetooth.check_stack(facts).verdict is Verdict.OK
+    assert bluetooth.check_adapter(facts, "")[0].verdict is Verdict.OK
 
 
 @linux
 async def test_what_bluez_tells(bluez: FakeBlueZ, folder: Path) -> None:
-    found = await doctor.check_bluetooth(Settings())
+    found = await bluetooth.check_bluetooth(Settings())
     assert {one.name: one.verdict for one in found} == {
         "bluetooth": Verdict.OK,
         "permissions": Verdict.OK,
@@ -223,24 +225,24 @@ async def test_what_bluez_tells(bluez: FakeBlueZ, folder: Path) -> None:
     assert named(found, "bluetooth").text == "BlueZ 5.82"
     assert named(found, "advertising").text == "4 instances free, 1 in use"
     bluez.switch("hci0", on=False)
-    assert named(await doctor.check_bluetooth(Settings()), "powered").verdict is Verdict.FAULT
+    assert named(await bluetooth.check_bluetooth(Settings()), "powered").verdict is Verdict.FAULT
     bluez.advertises = False
-    assert named(await doctor.check_bluetooth(Settings()), "LE").verdict is Verdict.FAULT
+    assert named(await bluetooth.check_bluetooth(Settings()), "LE").verdict is Verdict.FAULT
     bluez.unplug("hci0")
-    found = await doctor.check_bluetooth(Settings())
+    found = await bluetooth.check_bluetooth(Settings())
     assert named(found, "adapter").verdict is Verdict.FAULT
 
 
 @linux
 async def test_bluez_that_denies_or_is_silent(bluez: FakeBlueZ, monkeypatch: pytest.MonkeyPatch) -> None:
     bluez.refuse["GetManagedObjects"] = "org.freedesktop.DBus.Error.AccessDenied"
-    (found,) = await doctor.check_bluetooth(Settings())
+    (found,) = await bluetooth.check_bluetooth(Settings())
     assert (found.name, found.verdict) == ("permissions", Verdict.FAULT)
     assert "group bluetooth" in found.remedy
     bluez.refuse.clear()
     bluez.ignore.add("GetManagedObjects")
-    monkeypatch.setattr(doctor, "BLUETOOTH_PATIENCE", 0.2)
-    (found,) = await doctor.check_bluetooth(Settings())
+    monkeypatch.setattr(bluetooth, "BLUETOOTH_PATIENCE", 0.2)
+    (found,) = await bluetooth.check_bluetooth(Settings())
     assert (found.name, found.verdict, found.text) == ("bluetooth", Verdict.FAULT, "does not answer")
 
 
@@ -248,12 +250,12 @@ async def test_bluez_that_denies_or_is_silent(bluez: FakeBlueZ, monkeypatch: pyt
 
 
 def test_folders(folder: Path) -> None:
-    assert doctor.check_folder(folder).verdict is Verdict.OK
+    assert machine.check_folder(folder).verdict is Verdict.OK
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
-    assert doctor.check_folder(folder).remedy == f"chmod 700 {folder}"
+    assert machine.check_folder(folder).remedy == f"chmod 700 {folder}"
     folder.chmod(0o700)
-    assert doctor.check_folder(folder).verdict is Verdict.OK
+    assert machine.check_folder(folder).verdict is Verdict.OK
 
 
 @linux
@@ -261,9 +263,9 @@ def test_folders(folder: Path) -> None:
 def test_somebody_elses_folder() -> None:
     script = (
         "import os, sys, pathlib\n"
-        "from agent import doctor\n"
+        "from agent.doctor import machine\n"
         "os.setuid(65534)\n"
-        "found = doctor.check_folder(pathlib.Path(sys.argv[1]))\n"
+        "found = machine.check_folder(pathlib.Path(sys.argv[1]))\n"
         "print(found.verdict.value, found.remedy)"
     )
     with tempfile.TemporaryDirectory() as name:
@@ -293,18 +295,18 @@ def test_disks(tmp_path: Path, options: str, verdict: str) -> None:
 
 
 def test_keys(store: Store, folder: Path, tmp_path: Path) -> None:
-    assert doctor.check_keyring(folder, Settings()).verdict is Verdict.OK
+    assert machine.check_keyring(folder, Settings()).verdict is Verdict.OK
     (folder / "store.key").chmod(0o644)
-    assert doctor.check_keyring(folder, Settings()).remedy.startswith("chmod 600")
-    assert doctor.check_keyring(tmp_path / "none", Settings()).verdict is Verdict.OK
-    assert doctor.check_keyring(tmp_path / "none", Settings(key="keyring")).verdict is Verdict.FAULT
+    assert machine.check_keyring(folder, Settings()).remedy.startswith("chmod 600")
+    assert machine.check_keyring(tmp_path / "none", Settings()).verdict is Verdict.OK
+    assert machine.check_keyring(tmp_path / "none", Settings(key="keyring")).verdict is Verdict.FAULT
 
 
 async def test_a_keyring_that_waits_for_a_person(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     monkeypatch.setattr("agent.sealing.has_keyring", lambda: released.wait(30))
-    monkeypatch.setattr(doctor, "PATIENCE", 0.1)
-    found = await doctor.examine(desk(folder, key="auto", radio="simulated"))
+    monkeypatch.setattr(examination, "PATIENCE", 0.1)
+    found = await examination.examine(desk(folder, key="auto", radio="simulated"))
     released.set()
     assert named(found, "keyring").verdict is Verdict.FAULT
     assert "password" in named(found, "keyring").remedy
@@ -313,20 +315,20 @@ async def test_a_keyring_that_waits_for_a_person(folder: Path, monkeypatch: pyte
 
 async def test_stores(store: Store, folder: Path, tmp_path: Path) -> None:
     kept: list[Joined] = []
-    found = doctor.check_store(folder, Settings(key="file"), kept)
+    found = machine.check_store(folder, Settings(key="file"), kept)
     assert [(one.name, one.verdict) for one in found] == [("store", Verdict.OK), ("agent", Verdict.WARNING)]
     assert kept[0].url == joined.NOWHERE
     with running_lock(folder):
-        assert doctor.check_store(folder, Settings(key="file"), [])[1].verdict is Verdict.OK
+        assert machine.check_store(folder, Settings(key="file"), [])[1].verdict is Verdict.OK
     store.put(account.MOVED, 1.0)
-    (moved,) = doctor.check_store(folder, Settings(key="file"), [])
+    (moved,) = machine.check_store(folder, Settings(key="file"), [])
     assert (moved.verdict, moved.text) == (Verdict.WARNING, "moved to another device")
     (folder / "store.key").write_bytes(bytes(32))
-    (found_damaged,) = await doctor._within("store", lambda: doctor.check_store(folder, Settings(key="file"), []))
+    (found_damaged,) = await examination._within("store", lambda: machine.check_store(folder, Settings(key="file"), []))
     assert found_damaged.verdict is Verdict.FAULT
     assert found_damaged.remedy
     create_store(tmp_path / "new", "file", random.SystemRandom().randbytes).close()
-    (unfinished,) = doctor.check_store(tmp_path / "new", Settings(key="file"), [])
+    (unfinished,) = machine.check_store(tmp_path / "new", Settings(key="file"), [])
     assert unfinished.verdict is Verdict.WARNING
 
 
@@ -334,7 +336,7 @@ async def test_a_check_that_breaks_is_a_finding() -> None:
     def breaks() -> list[Finding]:
         raise ZeroDivisionError
 
-    (found,) = await doctor._within("x", breaks)
+    (found,) = await examination._within("x", breaks)
     assert (found.verdict, found.text) == (Verdict.WARNING, "could not be checked (ZeroDivisionError)")
 
 
@@ -432,7 +434,7 @@ async def test_certificates(
     tls.cache_clear()  # what the system trusts is read once a process
     with serving(context=context) as port:
         seen = await probe(f"https://localhost:{port}")
-    found = doctor.check_certificate(seen)
+    found = backend.check_certificate(seen)
     assert (found.verdict, bool(seen.problem)) == (verdict, verdict is Verdict.FAULT), seen
     assert words in found.text
     assert bool(found.remedy) == (verdict is not Verdict.OK)
@@ -447,9 +449,9 @@ async def test_a_backend_that_answers_and_what_time_it_has() -> None:
     assert (seen.problem, seen.local, seen.encrypted) == ("", True, False)
     assert seen.offset is not None
     assert -602 < seen.offset < -597
-    assert doctor.check_certificate(seen).verdict is Verdict.OK
+    assert backend.check_certificate(seen).verdict is Verdict.OK
     away = Probe("http://192.168.1.10:8700", "192.168.1.10:8700")
-    assert doctor.check_certificate(away).verdict is Verdict.WARNING
+    assert backend.check_certificate(away).verdict is Verdict.WARNING
 
 
 async def test_what_is_no_backend(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -468,7 +470,7 @@ async def test_what_is_no_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n", b"x" * 100_000, b"\xff\xfe\r\n\r\n", None])
 async def test_whoever_answers_strangely_or_never(monkeypatch: pytest.MonkeyPatch, said: bytes | None) -> None:
-    monkeypatch.setattr(doctor_backend, "PATIENCE", 0.3)
+    monkeypatch.setattr(probing, "PATIENCE", 0.3)
     over = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -492,7 +494,7 @@ def test_proxies() -> None:
 
     def verdict(*silent: str) -> Verdict:
         probes = [Probe(url, url, problem="is silent") if url in silent else one for url, one in well.items()]
-        return named(doctor.check_backend(known, probes), "proxies").verdict
+        return named(backend.check_backend(known, probes), "proxies").verdict
 
     assert verdict() is Verdict.OK
     assert verdict("p") is Verdict.WARNING

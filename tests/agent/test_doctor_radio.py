@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.doctor import Verdict
-from agent.doctor_radio import RadioCheck
+from agent.doctor.findings import Verdict
+from agent.doctor.radio import RadioCheck
 from agent.epochs import Epochs
 from agent.proximity import Proximity
 from agent.service import is_running, running_lock

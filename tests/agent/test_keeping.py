@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from agent import account, keeping, views
+from agent import account, keeping
+from agent.commands import views
 from agent.keeping import Keeper
 from agent.service import ServiceStatus
 from agent.store import State, Store

@@ -390,6 +390,17 @@ def test_forged_slices_under_a_peers_key_id_do_not_hide_it() -> None:
     assert one.span >= 100
 
 
+def test_forged_slices_heard_before_the_block_is_complete_are_no_sightings_of_it() -> None:
+    listener = Listener()
+    block = peer_block()
+    for at in range(5):
+        listener.hear(Frame(0, key_id(block), bytes([at]) * 12), at, rssi=-20)
+    listener.hear_all(block, 10, rssi=-80)
+    (one,) = listener.end()
+    assert times([one]) == [(10, 13)]
+    assert [sample.attenuation for sample in one.samples] == [80]
+
+
 def test_a_flood_of_forged_key_ids_is_bounded() -> None:
     listener = Listener()
     chance = random.Random(1)

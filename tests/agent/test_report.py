@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace as replaced
 
 from agent.report import Reporter, ReportRefused, declarable
 from agent.store import State
@@ -17,7 +18,7 @@ from protocol.errors import CodeRefused, NotMine, Refused, Unreachable
 from tests.agent import joined
 from tests.agent.clocks import NOON, VirtualClock
 from tests.agent.joined import met, world
-from tests.agent.servers import answering, problem
+from tests.agent.servers import answering, problem, serving
 
 if TYPE_CHECKING:
     from agent.store import Store
@@ -28,13 +29,18 @@ DAY = 20_000
 
 
 @pytest.fixture
-def reporter(store: Store, server: Server) -> Reporter:
+def clock() -> VirtualClock:
+    return VirtualClock(NOON)
+
+
+@pytest.fixture
+def reporter(store: Store, server: Server, clock: VirtualClock) -> Reporter:
     """Of a device with three signed contacts, whose only proxy is the test's server."""
     joined.join(store, joined.link_of([server.url]))
     for secret, made in zip(world().secrets, world().contacts, strict=True):
         store.keep_encounters([replace(met(), secret=secret, state=State.WAITING)])
         store.settle(store.encounters()[-1], State.SIGNED, record=messages.encode(made.record))
-    clock, chance = VirtualClock(NOON), random.SystemRandom()
+    chance = random.SystemRandom()
     return Reporter(world().curve, chance, store, Sync(world().curve, chance, store, clock), clock)
 
 
@@ -162,6 +168,53 @@ async def test_a_report_by_former_parameters_is_made_anew(store: Store, reporter
     stored = await reporter.make(CODE, [DAY])
     joined.move_on(store)
     server.answer = problem(409, {"type": "urn:spot:not-mine", "detail": "sync, then declare again"})
+    with pytest.raises(NotMine, match="declare again"):
+        await reporter.send(stored)
+    assert reporter.outstanding(CODE) is None
+
+
+@pytest.mark.parametrize("keys", [1, 2])
+async def test_a_report_outlives_a_new_seal_key(store: Store, reporter: Reporter, server: Server, keys: int) -> None:
+    """The answer was lost, and the authority has another seal key when it is asked for again."""
+    stored = await reporter.make(CODE, [DAY])
+    for number in range(keys):
+        joined.move_on(store, seal_key=declaration.read_seal_secret(bytes([number]) * 96).public)
+    authority_says(server, messages.Receipt(accepted=True, reference="r"))
+    outstanding = reporter.outstanding(CODE)
+    assert outstanding == stored
+    assert (await reporter.send(outstanding)).reference == "r"
+    assert all(one.declared for one in store.encounters())
+
+
+async def test_not_mine_of_one_proxy_loses_no_report_by_former_parameters(
+    store: Store, reporter: Reporter, server: Server
+) -> None:
+    async with serving() as lying:
+        lying.answer = problem(409, {"type": "urn:spot:not-mine", "detail": "sync, then declare again"})
+        server.answer = problem(503, {"type": "urn:spot:unreachable", "detail": "later"})
+        stored = await reporter.make(CODE, [DAY])
+        first, *others = world().parameters.groups
+        given = [replaced(first, proxies=(lying.url,)), *(replaced(one, proxies=(server.url,)) for one in others)]
+        joined.move_on(store, groups=tuple(given))
+        for _ in range(8):
+            with pytest.raises(Unreachable, match="run the same command again"):
+                await reporter.send(stored)
+        assert lying.bodies
+        assert reporter.outstanding(CODE) == stored
+
+
+async def test_not_mine_of_one_proxy_is_enough_once_the_parameters_have_run_out(
+    store: Store, reporter: Reporter, server: Server, clock: VirtualClock
+) -> None:
+    """Where there is one group only, nobody else could be asked."""
+    stored = await reporter.make(CODE, [DAY])
+    (first, *_) = world().parameters.groups
+    only, later = replaced(first, proxies=(server.url,)), int(world().parameters.valid_until) + 86400
+    joined.move_on(store, groups=(only,), valid_until=later)
+    server.answer = problem(409, {"type": "urn:spot:not-mine", "detail": "sync, then declare again"})
+    with pytest.raises(Unreachable):
+        await reporter.send(stored)
+    clock.set(later - 1.0)
     with pytest.raises(NotMine, match="declare again"):
         await reporter.send(stored)
     assert reporter.outstanding(CODE) is None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import service as module
-from agent import views
+from agent.commands import views
 from agent.proximity import Proximity
 from agent.service import PAUSED, SERVICE, STOP, Service, ServiceStatus, is_running, running_lock
 from agent.store import State, Store, open_store

@@ -13,7 +13,7 @@ import pytest
 
 from agent import database, sealing
 from agent.samples import encode_samples
-from agent.store import DATABASE, VERSION, State, StoredReport, create_store, open_store
+from agent.store import DATABASE, STEPS, VERSION, State, StoredReport, create_store, open_store
 from protocol import encounter, messages
 from protocol.curve import encode_scalar
 from protocol.errors import Busy, NotJoined, SpotError, StorageError
@@ -318,7 +318,8 @@ def test_what_it_holds_is_no_more_than_it_needs(store: Store) -> None:
         "exposures": {"encounter", "level", "publication"},
         "links": {"chain", "number", "hash"},
         "reports": {
-            "digest", "code", "report", "parameters", "reply_key", "encounters", "made", "receipt"
+            "digest", "code", "report", "parameters", "reply_key", "encounters", "made", "receipt", "seal_key",
+            "valid_until"
         },
         "state": {"name", "value"},
     }  # fmt: skip
@@ -442,6 +443,19 @@ def test_a_newer_version_is_told_and_left_alone(store: Store) -> None:
     with pytest.raises(StorageError, match="update"):
         create_store(store.folder, "file", Source("another"))
     assert (store.folder / DATABASE).read_bytes() == before
+
+
+def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).touch()
+    connection = database.connect(tmp_path / DATABASE, sealing.make_key(tmp_path, "file", Source("key")), STEPS[:1])
+    row = (b"d" * 32, "ABCDEFGHIJKLMNOP", b"the report", bytes(32), b"reply key", b"\x91\x01", NOON, None)
+    connection.execute("INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    connection.close()
+    for _ in range(2):
+        store = open_store(tmp_path, "file")
+        assert store.reports() == [report()]
+        assert store._rows("PRAGMA user_version") == [(VERSION,)]
+        store.close()
 
 
 def test_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:

@@ -115,6 +115,10 @@ class Street:
         """Have somebody's device be off by so many days."""
         self._believed[walker] = days
 
+    def on_air(self, walker: Walker) -> OwnEpoch:
+        """What somebody broadcasts now."""
+        return self._on_air[walker]
+
     def attack(self, place: Place, act: Strategy = lambda antenna, at: None, *, gain: float = 0.0) -> Antenna:
         """Set up an antenna whose strategy is asked at every step."""
         antenna = Antenna(place, act, gain)

@@ -4,6 +4,10 @@ The attacker sits between two devices that are too far to count, lets neither he
 another TX power in both directions. The key id commits to the whole block, so a changed slice alone fits no block; a
 whole block made anew is another block, and both sides derive from what they broadcast and heard: they come to different
 E, and share no contact.
+
+Where the two do hear each other, a passer-by needs no place between them: it broadcasts somebody's EBID in a block of
+its own with another power, beside the true one or before it is complete. That block is another peer: it adds nothing to
+the encounter of the true one, and does not take its place.
 """
 
 from __future__ import annotations
@@ -11,14 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ble.assembly import Assembler
 from ble.frame import SLICE_SIZE, Block, Frame, carousel
 from protocol import encounter
-from tests.attacks.street import FAR_AWAY, NEAR, Street, device, shared, start_of_epoch
+from tests.attacks.street import FAR_AWAY, NEAR, STEP, Street, device, loss_at, shared, start_of_epoch
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.attacks.street import Antenna, Caught, Device
 
 CLAIM = -50  # dBm: sent so quietly that whatever is heard must be near
@@ -110,3 +114,63 @@ def test_a_changed_slice_fits_no_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("ble.assembly.key_id", lambda data: antenna.caught[0].frame.key_id)
     assert flip(antenna.caught)[0].tx_power == CLAIM, "without the commitment in the key id it would"
+
+
+# --- beside a block that is heard as well ---
+
+QUIETLY = -60.0  # dBm: only who stands beside the attacker hears it
+HALL = 60.0  # metres: too far to count, and heard
+
+
+def passed_by(metres: float, claim: int, minutes: float, each: int = 1) -> tuple[Device, Device]:
+    """14 minutes of two people so far apart. Beside the first, the second's EBID is broadcast with that claim.
+
+    minutes: from when on; each: such frames in every step, for all of the epoch or, at its begin, one step only
+    """
+    street = Street()
+    start_of_epoch(street.clock)
+    left, right = device(street.clock, 1), device(street.clock, 2)
+    street.put(left, NEAR)
+    street.put(right, (metres, 0.0))
+    begin = street.clock.now()
+
+    def send(antenna: Antenna, at: float) -> None:
+        # What is on air is heard by everybody: an antenna with some gain has the true block within two seconds.
+        forged = carousel(Block(street.on_air(right).key.ebid, claim).encode())
+        if at >= begin + minutes * 60 and (minutes or at < begin + STEP):
+            for turn in range(each):
+                antenna.send(forged[(int(at / STEP) + turn) % 4], QUIETLY)
+
+    street.attack(NEAR, send)
+    street.walk(14)
+    street.leave()
+    return left, right
+
+
+def by_ebid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every block of one EBID for the same peer, as this agent once did."""
+    monkeypatch.setattr(Block, "__eq__", lambda one, other: one.ebid == other.ebid)
+    monkeypatch.setattr(Block, "__hash__", lambda one: hash(one.ebid))
+
+
+@pytest.mark.parametrize("careless", [False, True])
+def test_a_forged_block_beside_the_true_one_changes_no_attenuation(
+    monkeypatch: pytest.MonkeyPatch, careless: bool
+) -> None:
+    if careless:
+        by_ebid(monkeypatch)
+    left, right = passed_by(HALL, CLAIM, minutes=0.5)
+    (secret,) = shared(left, right)
+    (met,) = (one for one in left.encounters if one.secret == secret)
+    far = {sample.attenuation for sample in met.samples} == {round(loss_at(HALL))}
+    assert far is not careless
+
+
+@pytest.mark.parametrize("careless", [False, True])
+def test_a_forged_block_heard_first_does_not_take_the_true_ones_place(
+    monkeypatch: pytest.MonkeyPatch, careless: bool
+) -> None:
+    if careless:
+        by_ebid(monkeypatch)
+    left, right = passed_by(1.0, claim=-1, minutes=0, each=4)
+    assert bool(shared(left, right)) is not careless

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent import views
+from agent.commands import views
 from agent.proximity import Proximity
 from agent.service import ServiceStatus
 from ble import watchdog

@@ -18,7 +18,8 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from agent import account, views
+from agent import account
+from agent.commands import views
 from agent.sync import PUBLICATIONS, Sync
 from protocol import chain, encounter, hashing, messages, parameters, publication
 from tests.agent import joined

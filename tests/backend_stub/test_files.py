@@ -15,7 +15,7 @@ import pytest
 from agent import transport
 from backend_stub.authority import chains, files
 from backend_stub.network import web
-from backend_stub.operations import founding
+from backend_stub.operations import policy
 from backend_stub.storage import tables
 from backend_stub.storage.database import new
 from protocol import messages, parameters
@@ -52,7 +52,7 @@ def served(folder: Path) -> Iterator[str]:
 async def change(office: Authority, days: int) -> None:
     async with office.database.transaction() as connection:
         changes = {"limits.first_seen_days": days}
-        await chains.change(office, connection, lambda now: founding.with_changes(now, changes))
+        await chains.change(office, connection, lambda now: policy.with_changes(now, changes))
 
 
 async def test_an_agent_follows_from_any_web_server(there: World) -> None:

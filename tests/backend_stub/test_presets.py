@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backend_stub.operations.founding import Policy, changed
+from backend_stub.operations.policy import Policy, changed
 from backend_stub.operations.presets import PRESETS, preset
 from protocol.errors import Misuse
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from backend_stub.authority import chains
-from backend_stub.operations import founding
+from backend_stub.operations import policy
 from backend_stub.storage import tables
 from protocol import chain, parameters
 from protocol.encounter import token_of
@@ -37,7 +37,7 @@ async def waiting(office: Authority) -> int:
 
 async def change(office: Authority, changes: dict[str, Any]) -> None:
     await office.database.run(
-        lambda connection: chains.change(office, connection, lambda now: founding.with_changes(now, changes))
+        lambda connection: chains.change(office, connection, lambda now: policy.with_changes(now, changes))
     )
 
 
@@ -125,7 +125,7 @@ async def test_parameters_without_sense_are_not_appended(there: World) -> None:
 @pytest.mark.parametrize("changes", [{"limits.epoch": "x"}, {"limits": 1}, {"nothing": 1}, {"limits.epoch": 1}])
 def test_changes_are_checked(changes: dict[str, object]) -> None:
     with pytest.raises(Misuse):
-        founding.changed(founding.Policy(), changes)
+        policy.changed(policy.Policy(), changes)
 
 
 async def test_parameters_are_renewed_before_they_run_out(there: World, clock: ManualClock) -> None:

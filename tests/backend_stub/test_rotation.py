@@ -219,5 +219,7 @@ async def test_who_was_gone_for_too_long_joins_again(there: World, clock: Manual
             clock.pass_by(days=14)
             await chains.renew(office)
         number = max(one.number for one in (await office.current()).trusted.parameters.issuers)
-    with pytest.raises(Refused, match="renewed for too long"):
+    with pytest.raises(
+        Refused, match=r"renewed for too long|no member"
+    ):  # as the member is forgotten meanwhile, or not
         await _send(there, await _renewal(there, user.credential.secret, number))

@@ -15,7 +15,8 @@ from agent.proximity import Proximity
 from agent.report import Reporter, declarable
 from agent.store import State, Store, create_store
 from agent.sync import Sync
-from backend_stub.operations.founding import Plan, Policy, changed, found
+from backend_stub.operations.founding import Plan, found
+from backend_stub.operations.policy import Policy, changed
 from backend_stub.operations.running import running
 from ble.frame import carousel
 from ble.radio import Sighting

@@ -22,7 +22,8 @@ from agent.clock import day_text
 from backend_stub.authority import join as joining
 from backend_stub.authority import report
 from backend_stub.authority import service as authority
-from backend_stub.operations.founding import Plan, Policy, changed, found
+from backend_stub.operations.founding import Plan, found
+from backend_stub.operations.policy import Policy, changed
 from backend_stub.operations.running import running
 from backend_stub.operations.status import status
 from protocol.encounter import day_of

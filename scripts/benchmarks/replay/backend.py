@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from backend_stub import settings
-from backend_stub.operations.founding import Plan, Policy, found
+from backend_stub.operations.founding import Plan, found
+from backend_stub.operations.policy import Policy
 
 if TYPE_CHECKING:
     import random

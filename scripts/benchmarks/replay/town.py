@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.epochs import GRACE
-from backend_stub.operations.founding import LIMITS
+from backend_stub.operations.policy import LIMITS
 from ble.simulated import AS_BLUEZ, Air
 from protocol.curve import open_curve
 from protocol.encounter import SECONDS_A_DAY, day_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.exposure import near_seconds
 from agent.samples import SAMPLE_SECONDS, Sample
 from agent.store import Encounter, State
-from backend_stub.operations.founding import LIMITS, ONSET, RISK
+from backend_stub.operations.policy import LIMITS, ONSET, RISK
 from protocol import messages
 from protocol.encounter import SECONDS_A_DAY, day_of, epoch_of
 from scripts.benchmarks.replay.contacts import SLOT, START_DAY

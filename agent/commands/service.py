@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent import systemd
-from agent.desk import Desk, Json, out, show
-from agent.views import facts_table, plain
+from agent.commands.desk import Desk, Json, out, show
+from agent.commands.views import facts_table, plain
 from protocol.errors import Misuse
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from agent import store as storage
+from agent.clock import day_number
 from ble.carriage import SERVICE_UUID
 from ble.radio import Radio, RadioError, RadioOptions, open_radio
 from protocol.curve import Curve, open_curve
-from protocol.errors import RadioUnavailable
+from protocol.errors import Misuse, RadioUnavailable
 
 if TYPE_CHECKING:
     import random
@@ -124,3 +125,11 @@ def show(as_json: bool, facts: Any, *tables: Any) -> None:
         return
     for table in tables:
         out.print(table)
+
+
+def read_day(text: str) -> int:
+    """A UTC day, in days since 1970. Raises Misuse."""
+    try:
+        return day_number(text)
+    except ValueError:
+        raise Misuse(f"a day is written like 2026-11-22, not {text!r}") from None

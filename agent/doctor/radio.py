@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from agent.doctor import Finding, Verdict
+from agent.doctor.findings import Finding, Verdict
 from ble.assembly import Assembler
 from ble.frame import EBID_SIZE, Block, key_id
 from ble.radio import RadioError

@@ -12,9 +12,9 @@ import typer
 
 from agent import account, moving
 from agent.clock import day_text
-from agent.desk import Desk, Json, Yes, err, out, show
+from agent.commands.desk import Desk, Json, Yes, err, out, show
+from agent.commands.views import plain
 from agent.store import State
-from agent.views import plain
 from protocol.errors import Misuse, StorageError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import day_text
-from agent.explaining import explained
+from agent.commands.explaining import explained
 from agent.exposure import weight_of
 from agent.nearness import moments
 from protocol.errors import Misuse, StorageError

@@ -9,17 +9,18 @@ import typer
 from rich.live import Live
 from rich.markup import escape
 
-from agent import doctor, service
-from agent.desk import Desk, Json, err, finish, out, radio_errors, show
-from agent.doctor import Verdict, worst
-from agent.doctor_radio import RadioCheck
-from agent.views import plain
+from agent import service
+from agent.commands.desk import Desk, Json, err, finish, out, radio_errors, show
+from agent.commands.views import plain
+from agent.doctor.examination import examine
+from agent.doctor.findings import Verdict, worst
+from agent.doctor.radio import RadioCheck
 from protocol.errors import Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.doctor import Finding
+    from agent.doctor.findings import Finding
 
 FAULT_EXIT = 40
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red"}
@@ -42,7 +43,7 @@ def doctor_command(
         _check_radio(desk, seconds, as_json)
         return
     with err.status("looking"):
-        findings = finish(doctor.examine(desk, url))
+        findings = finish(examine(desk, url))
     _tell(findings, as_json)
 
 

@@ -1,0 +1,1 @@
+"""`spot doctor`: what keeps a machine from working, and what to do about it."""
