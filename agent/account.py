@@ -135,6 +135,25 @@ def keep_trusted(store: Store, trusted: Trusted, link: messages.Link) -> None:
     store.put(PARAMETERS, link)
 
 
+class Member:
+    """A device's account with the parameters now in force, as another process of its agent may have fetched them."""
+
+    def __init__(self, curve: Curve, store: Store) -> None:
+        self._curve = curve
+        self._store = store
+        self._account: Account | None = None
+        self._membership: Membership | None = None
+
+    @property
+    def account(self) -> Account:
+        """The account. Raises NotJoined, Moved."""
+        check_not_moved(self._store)
+        trusted, membership = read_trusted(self._store), self._store.get(MEMBERSHIP, Membership)
+        if self._account is None or (self._account.trusted, self._membership) != (trusted, membership):
+            self._account, self._membership = open_account(self._curve, self._store), membership
+        return self._account
+
+
 async def fetch_authority(url: str) -> list[tuple[Trusted, messages.Link]]:
     """Follow an authority's parameters from the genesis to now. Raises Unreachable, Malformed, KeyChanged.
 

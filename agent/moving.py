@@ -19,9 +19,9 @@ import msgspec
 
 from agent import account, database, passphrase, sealing
 from agent import store as storage
+from agent.following import SYNC
 from agent.service import SERVICE, STOP, running_lock
 from agent.store import DATABASE, STEPS, VERSION, Store, is_made, open_store
-from agent.sync import SYNC
 from protocol.errors import Malformed, Misuse, NotJoined, StorageError
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent import transport
+from agent.account import Member
+from agent.drawing import draw_proxy
 from agent.exposure import near_seconds
 from agent.store import State, StoredReport
 from protocol import declaration, messages
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.store import Encounter, Store
-    from agent.sync import Sync
     from protocol.curve import Curve
     from protocol.messages import Parameters, Receipt
 
@@ -64,12 +65,12 @@ def _was_near(one: Encounter, parameters: Parameters) -> bool:
 class Reporter:
     """Makes and sends reports for one agent."""
 
-    def __init__(self, curve: Curve, chance: chances.Random, store: Store, sync: Sync, clock: Clock) -> None:
+    def __init__(self, curve: Curve, chance: chances.Random, store: Store, clock: Clock) -> None:
         """chance: a cryptographic source."""
         self._curve = curve
         self._chance = chance
         self._store = store
-        self._sync = sync
+        self._member = Member(curve, store)
         self._clock = clock
 
     def outstanding(self, code: str) -> StoredReport | None:
@@ -80,7 +81,7 @@ class Reporter:
     async def make(self, code: str, days: Collection[int]) -> StoredReport:
         """A report of the declarable contacts of these days, kept before it is sent. Raises Malformed, Refused."""
         code = declaration.normal_code(code)
-        mine = self._sync.account
+        mine = self._member.account
         chosen = [
             one for day, contacts in declarable(self._store, mine.parameters).items() if day in days for one in contacts
         ]
@@ -121,27 +122,28 @@ class Reporter:
         """
         report = messages.decode(messages.Report, stored.report)
         # The authority opens it by the parameters that it names, whatever came after them.
-        key = stored.seal_key or self._sync.account.parameters.seal_key
+        key = stored.seal_key or self._member.account.parameters.seal_key
         failure: SpotError = Unreachable("no proxy could be asked; try again")
         not_mine: set[str] = set()  # groups of which a proxy said so
         for _ in range(TRIES):
             # Sealed afresh each time, so that two proxies do not see that it is the same.
             body = messages.encode(declaration.seal(report, key, stored.parameters))
-            proxy = self._sync.draw_proxy()
+            asked = self._member.account.parameters
+            proxy = draw_proxy(self._chance, asked)
             try:
                 data = await transport.post(
                     proxy,
                     messages.DECLARATION_PATH,
                     body,
                     transport.LONG_TIMEOUT,
-                    self._sync.account.parameters.roots,
+                    asked.roots,
                 )
                 receipt = declaration.open_receipt(data, stored.reply_key)
                 break
             except SpotError as error:
                 failure = error
                 if isinstance(error, NotMine):
-                    not_mine |= {group.name for group in self._sync.account.parameters.groups if proxy in group.proxies}
+                    not_mine |= {group.name for group in asked.groups if proxy in group.proxies}
         else:
             if self._has_run_out(stored, not_mine):
                 self._store.drop_report(stored)
@@ -156,7 +158,7 @@ class Reporter:
 
     def _has_run_out(self, stored: StoredReport, not_mine: Collection[str]) -> bool:
         """Whether the authority can open this report no more. Proxies of one group may lie, so they are not enough."""
-        if not not_mine or stored.parameters == self._sync.account.trusted.head.hash:
+        if not not_mine or stored.parameters == self._member.account.trusted.head.hash:
             return False
         return len(not_mine) > 1 or self._clock.now() > stored.valid_until
 
@@ -169,7 +171,7 @@ class Reporter:
             for number, reason in zip(stored.encounters, receipt.reasons, strict=False)
             if reason in set(declaration.Reason) and reason and number in named
         ]
-        limits, again = self._sync.account.parameters.limits, 0
+        limits, again = self._member.account.parameters.limits, 0
         for refusal in refusals:
             number, problem = refusal.encounter.id, f"not accepted when declared: {refusal.reason.text}"
             if refusal.reason is declaration.Reason.REMOVED:

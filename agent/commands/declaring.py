@@ -11,7 +11,6 @@ from agent.clock import day_text
 from agent.commands import views
 from agent.commands.desk import Desk, Json, Yes, err, finish, out, read_day, show
 from agent.store import Store
-from agent.sync import Sync
 from protocol.errors import Misuse
 
 
@@ -31,7 +30,7 @@ def declare_command(
     code = code or typer.prompt("Report code")
     with desk.store() as store:
         account.check_not_moved(store)
-        worker = report.Reporter(curve, desk.chance, store, Sync(curve, desk.chance, store, desk.clock), desk.clock)
+        worker = report.Reporter(curve, desk.chance, store, desk.clock)
         stored = worker.outstanding(code)
         if stored is None:
             chosen = _choose_days(store, days, yes, as_json)

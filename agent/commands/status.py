@@ -7,9 +7,9 @@ import typer
 from agent import account, service
 from agent.commands import views
 from agent.commands.desk import Desk, Json, show
+from agent.following import PUBLICATIONS, read_status
 from agent.service import ServiceStatus
 from agent.store import State
-from agent.sync import PUBLICATIONS, SYNC, SyncStatus
 from protocol import chain, messages
 from protocol.errors import NotJoined
 
@@ -26,7 +26,7 @@ def status_command(context: typer.Context, as_json: Json = False) -> None:
         beat = store.get(service.SERVICE, ServiceStatus) if running else None
         paused = bool(store.get(service.PAUSED, bool))
         moved = store.get(account.MOVED, float)
-        synced = store.get(SYNC, SyncStatus) or SyncStatus()
+        synced = read_status(store)
         counts = {state: len(store.encounters(state=state)) for state in State}
         problems = {e.problem for e in store.encounters(state=State.WAITING) + store.encounters(state=State.PENDING)}
         published = store.get(PUBLICATIONS, messages.Head) or chain.EMPTY

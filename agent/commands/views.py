@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from agent.exposure import DayRisk
+    from agent.following import SyncStatus
     from agent.report import Refusal
     from agent.service import ServiceStatus
     from agent.store import Encounter
-    from agent.sync import Progress, SyncStatus
+    from agent.sync import Progress
     from protocol.messages import Head, Parameters, Receipt, Risk
 
 STATES = {

@@ -86,7 +86,7 @@ class Person:
         self.store = store
         curve, chance = open_curve(), random.SystemRandom()
         self.sync = Sync(curve, chance, store, clock)
-        self.reporter = Reporter(curve, chance, store, self.sync, clock)
+        self.reporter = Reporter(curve, chance, store, clock)
         self.declared_secrets: set[bytes] = set()
 
     @property

@@ -11,8 +11,8 @@ import pytest
 
 from agent import account, database, moving, passphrase, sealing, service
 from agent import store as storage
+from agent.following import SYNC, SyncStatus
 from agent.store import DATABASE, VERSION, State, StoredReport, open_store
-from agent.sync import SYNC, SyncStatus
 from protocol import messages
 from protocol.errors import Busy, Malformed, Misuse, Moved, NotJoined, SpotError, StorageError
 from tests.agent import joined

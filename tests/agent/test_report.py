@@ -12,7 +12,6 @@ from msgspec.structs import replace as replaced
 
 from agent.report import Reporter, ReportRefused, declarable
 from agent.store import State
-from agent.sync import Sync
 from protocol import declaration, messages
 from protocol.errors import CodeRefused, NotMine, Refused, Unreachable
 from tests.agent import joined
@@ -41,7 +40,7 @@ def reporter(store: Store, server: Server, clock: VirtualClock) -> Reporter:
         store.keep_encounters([replace(met(), secret=secret, state=State.WAITING)])
         store.settle(store.encounters()[-1], State.SIGNED, record=messages.encode(made.record))
     chance = random.SystemRandom()
-    return Reporter(world().curve, chance, store, Sync(world().curve, chance, store, clock), clock)
+    return Reporter(world().curve, chance, store, clock)
 
 
 def authority_says(server: Server, receipt: messages.Receipt) -> None:

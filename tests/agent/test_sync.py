@@ -10,13 +10,16 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace as replaced
 
+from agent import renewal
 from agent.store import State
-from agent.sync import REFUSALS, Sync
+from agent.submitting import REFUSALS
+from agent.sync import Sync
 from protocol import chain, contact, encounter, hashing, messages, publication
 from tests.agent import joined
 from tests.agent.clocks import NOON, VirtualClock
 from tests.agent.joined import met, world
 from tests.agent.servers import answering, problem, serving
+from tests.support import OTHER_ISSUER
 
 if TYPE_CHECKING:
     from agent.store import Encounter, Store
@@ -225,6 +228,25 @@ async def test_only_what_was_published_before_the_first_day_kept_is_passed_over(
     await sync.step(refresh=True)
     assert (sync.status().problem == "") is followed
     assert (store.link("publications", 5) is not None) is followed
+
+
+async def test_a_route_in_alarm_does_not_keep_the_credential_from_being_renewed(
+    store: Store, sync: Sync, server: Server
+) -> None:
+    """Else one group that shows something else would strand everybody who asks it when the issuer's period ends."""
+    joined.join(store, joined.link_of([server.url]), server.url)
+    store.put(renewal.PLAN, renewal.Plan(issuer=OTHER_ISSUER, at=NOON))
+    split = messages.encode(heads(store, parameters=messages.Head(number=0, hash=bytes(32))))
+    asked = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.path)
+        return web.Response(body=split)
+
+    server.answer = answer
+    await sync.step(refresh=True)
+    assert messages.NONCE_PATH in asked
+    assert "keys or publications" in sync.status().problem
 
 
 async def test_a_head_from_before_this_device_joined_is_no_alarm(store: Store, sync: Sync, server: Server) -> None:

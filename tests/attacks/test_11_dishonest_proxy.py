@@ -20,8 +20,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from msgspec.structs import replace
 
+from agent import submitting
 from agent.store import State
-from agent.sync import Sync
 from backend_stub.server import service as server
 from protocol import contact, messages
 from tests.backend_stub.support import Encounter, World
@@ -138,7 +138,7 @@ async def meet_through(
     async with people.world(folder, ("left", "right")) as there, lying(there, trick) as (liar, honest):
         left, right = there.people.values()
         drawn = itertools.chain(itertools.repeat(liar, lies), itertools.repeat(honest))
-        monkeypatch.setattr(Sync, "draw_proxy", lambda *_: next(drawn))
+        monkeypatch.setattr(submitting, "draw_proxy", lambda *_: next(drawn))
         there.meet(left, right, minutes=5)
         for _ in range(2):
             await left.sync()

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from agent import sync, transport
-from agent.sync import Sync
+from agent import following, transport
+from agent.following import Following
 from protocol import chain, encounter, messages, publication
 from tests.attacks.middle import between
 from tests.attacks.street import start_of_epoch
@@ -223,7 +223,7 @@ async def test_on_one_route_nothing_is_kept_from_anybody(tmp_path: Path, monkeyp
 async def test_if_one_route_could_end_the_look_it_would_keep_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "_noting", lambda troubles: contextlib.nullcontext())
+    monkeypatch.setattr(following, "_noting", lambda troubles: contextlib.nullcontext())
     assert len(await spoilt(tmp_path, monkeypatch)) > len(TRICKS) / 2
 
 
@@ -233,12 +233,12 @@ async def spoilt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     gains = {}
     async with town(folder, monkeypatch, *tricks) as there:
         liar, *_ = there.routes
-        routes = Sync._routes
+        routes = Following._routes
 
-        async def ask_the_liar_first(self: Sync) -> list[tuple[str, messages.Heads]]:
+        async def ask_the_liar_first(self: Following) -> list[tuple[str, messages.Heads]]:
             return sorted(await routes(self), key=lambda route: route[0] != there.there.backend.proxies[liar])
 
-        monkeypatch.setattr(Sync, "_routes", ask_the_liar_first)
+        monkeypatch.setattr(Following, "_routes", ask_the_liar_first)
         for name, trick in tricks.items():
             gains[name] = await there.play(there.there.people[name], trick, [liar])
     return [name for name, gain in gains.items() if gain.warned or gain.hidden or not gain.told]

@@ -20,7 +20,8 @@ from msgspec.structs import replace
 
 from agent import account
 from agent.commands import views
-from agent.sync import PUBLICATIONS, Sync
+from agent.following import PUBLICATIONS, Following
+from agent.sync import Sync
 from protocol import chain, encounter, hashing, messages, parameters, publication
 from tests.agent import joined
 from tests.agent.clocks import NOON, VirtualClock
@@ -181,7 +182,7 @@ async def test_another_view_by_user_is_not_seen_but_can_be_compared(tmp_path: Pa
 async def test_agents_that_do_not_compare_would_be_split_silently(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(Sync, "_compare", lambda *_: None)
-    monkeypatch.setattr(Sync, "_compare_known", lambda *_: None)
+    monkeypatch.setattr(Following, "_compare", lambda *_: None)
+    monkeypatch.setattr(Following, "_compare_known", lambda *_: None)
     assert await by_route(tmp_path / "route", kind) == ""
     assert await by_time(tmp_path / "time", kind) == ""

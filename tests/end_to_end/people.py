@@ -71,7 +71,7 @@ class Person:
         curve = open_curve(world.curve or None)
         chance = random.SystemRandom()
         self.sync_ = Sync(curve, chance, store, world.clock)  # type: ignore[arg-type]
-        self.reporter = Reporter(curve, chance, store, self.sync_, world.clock)  # type: ignore[arg-type]
+        self.reporter = Reporter(curve, chance, store, world.clock)  # type: ignore[arg-type]
         limits = self.sync_.account.parameters.limits
         self.epochs = Epochs(limits.epoch, 0, chance.randbytes)
         self.proximity = Proximity(self.epochs)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.store import State
-from agent.sync import RETRY_LAST
+from agent.submitting import RETRY_LAST
 from protocol.errors import CodeRefused, KeyChanged, Malformed, Misuse, Refused, Unreachable
 from tests.end_to_end.people import DAY, NOON, signed, world
 

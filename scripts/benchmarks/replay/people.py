@@ -82,7 +82,7 @@ class Person:
         self._meter = meter
         self.store = open_store(folder, "file")
         self.sync = Sync(curve, CHANCE, self.store, clock)  # type: ignore[arg-type]
-        self.reporter = Reporter(curve, CHANCE, self.store, self.sync, clock)  # type: ignore[arg-type]
+        self.reporter = Reporter(curve, CHANCE, self.store, clock)  # type: ignore[arg-type]
         limits = self.sync.account.parameters.limits
         self._radio = air.radio(name, (float(number), 0.0))
         self._epochs = Epochs(limits.epoch, self._radio.tx_power, CHANCE.randbytes)
