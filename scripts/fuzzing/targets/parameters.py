@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from agent import exposure, transport, views
+from agent import exposure, transport
+from agent.commands import views
 from agent.samples import Sample
 from agent.store import Encounter, Exposure
 from protocol import chain, hashing, messages, parameters, publication
