@@ -12,14 +12,14 @@ import os
 import socket
 import sys
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
-from backend_stub.network import problems
+from backend_stub.network import descriptors, problems
 from protocol.errors import Misuse, Unreachable
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ LATE_SECONDS = 5  # then, for a request on a connection that was just taken
 FULL_SECONDS = 2  # after which to come again where too much is in hand
 BACKLOG = 1024  # connections that the kernel keeps until they are taken
 AT_ONCE = 64  # connections taken before others have their turn
-SPARE_FILES = 256  # files open beside the connections: databases, calls to other parts
+LEAVING_SHARE = 8  # of all there may be, one in so many may be being told why it is closed
+PAUSE_SECONDS = 1.0  # without taking connections, where no more files can be opened
+SAY_SECONDS = 60.0  # between two lines in the log about that
 NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 SHARES = sys.platform == "linux"
 """Whether several processes may listen at one port, the kernel dealing connections out to them."""
@@ -101,7 +103,9 @@ class Connection(web.RequestHandler):
             if error is None:
                 transport.abort()
             else:
+                self.door.leaves(self)
                 asyncio.get_running_loop().call_later(1, transport.abort)
+                return
         self.door.gone(self)
 
 
@@ -122,21 +126,28 @@ class Door:
     """One part's connections: those that wait for a request, send one, are being answered, or fetch their answer."""
 
     def __init__(self, most_connections: int, most_in_hand: int) -> None:
-        self._most = min(most_connections, _files_for(most_connections) - SPARE_FILES)
+        self._wanted = most_connections
         self._most_in_hand = most_in_hand
         # The longest in each state first.
         self._waiting: dict[Connection, None] = {}
         self._sending: dict[Connection, None] = {}
         self._in_hand: dict[Connection, None] = {}
         self._fetching: dict[Connection, None] = {}
+        self._leaving: set[Connection] = set()
         self._taken = self._answered = 0
         self._taking: dict[socket.socket, Callable[[int], None]] = {}
+        self._said_at = -SAY_SECONDS
         self.closing = False
 
     @property
     def connections(self) -> int:
         """How many there are."""
         return len(self._waiting) + len(self._sending) + len(self._in_hand) + len(self._fetching)
+
+    @property
+    def _most(self) -> int:
+        """How many there may be."""
+        return min(self._wanted, descriptors.PROCESS.most(self))
 
     @property
     def in_hand(self) -> int:
@@ -175,6 +186,12 @@ class Door:
         """It has ended."""
         for state in (self._waiting, self._sending, self._in_hand, self._fetching):
             state.pop(one, None)
+        self._leaving.discard(one)
+
+    def leaves(self, one: Connection) -> None:
+        """It is being told why it is closed."""
+        self.gone(one)
+        self._leaving.add(one)
 
     def _move(self, one: Connection, state: dict[Connection, None]) -> None:
         self.gone(one)
@@ -203,10 +220,24 @@ class Door:
             one.arriving = asyncio.get_running_loop().create_task(connect(one, fresh))
             self.waits(one)
 
+        descriptors.PROCESS.enter(self, self._wanted)
         for one in sockets:
             one.setblocking(False)
             self._taking[one] = partial(self._take, one, arrive)
-            asyncio.get_running_loop().add_reader(one, self._taking[one], AT_ONCE)
+            self._listen(one)
+
+    def _listen(self, listening: socket.socket) -> None:
+        if not self.closing:
+            asyncio.get_running_loop().add_reader(listening, self._taking[listening], AT_ONCE)
+
+    def _pause(self, listening: socket.socket) -> None:
+        """Take no connections for a moment: the kernel keeps them, and would wake us without end."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        loop.call_later(PAUSE_SECONDS, self._listen, listening)
+        if time.monotonic() - self._said_at >= SAY_SECONDS:
+            self._said_at = time.monotonic()
+            log.warning("no more files can be opened: connections have to wait; raise the limit (ulimit -n)")
 
     def _take(self, listening: socket.socket, arrive: Callable[[socket.socket], None], most: int) -> None:
         for _ in range(most):
@@ -217,8 +248,8 @@ class Door:
             except OSError as error:
                 if error.errno not in NO_FILES:
                     raise
-                log.warning("no more files can be opened: connections are refused; raise the limit (ulimit -n)")
                 self._make_room()
+                self._pause(listening)
                 return
             if self.connections >= self._most and not self._make_room():
                 fresh.close()
@@ -232,7 +263,9 @@ class Door:
         """
         oldest = next(iter(self._waiting), None) or next(iter(self._sending), None)
         if oldest is not None:
-            oldest.leave(Unreachable("there are too many connections at once; try again later", FULL_SECONDS))
+            full = Unreachable("there are too many connections at once; try again later", FULL_SECONDS)
+            # Who is told why holds its file for a second more.
+            oldest.leave(full if len(self._leaving) < self._most / LEAVING_SHARE else None)
             return True
         slowest = next(iter(self._fetching), None)
         if slowest is not None:
@@ -269,24 +302,10 @@ class Door:
                     one.force_close()
                     self.gone(one)
             await asyncio.sleep(0.01)
+        descriptors.PROCESS.leave(self)
         if self.connections:
             log.warning("%d connections are cut off", self.connections)
         log.info("answered %d of %d requests", self._answered, self._taken)
-
-
-def _files_for(connections: int) -> int:
-    """How many files this process may open, after asking for as many as these connections need."""
-    if sys.platform == "win32":
-        return connections + SPARE_FILES
-    import resource
-
-    wanted = connections + SPARE_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 async def _sockets(host: str, port: int, *, share: bool) -> list[socket.socket]:
