@@ -91,6 +91,13 @@ class Connection(web.RequestHandler):
             self.answers += 1
             self.door.waits(self)
 
+    def handle_error(
+        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """What is answered where the application was not asked."""
+        # aiohttp repeats an `Expect` that it does not know, and cannot where it is no text.
+        return super().handle_error(request, 400 if isinstance(exc, UnicodeError) else status, exc, message)
+
     def leave(self, error: Unreachable | None = None) -> None:
         """Close at once, after an error if there is one to say."""
         transport = self.transport

@@ -66,8 +66,8 @@ class _Process:
             command,
             cwd=corpus.ROOT,
             env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,  # tracebacks
+            stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
         )
@@ -75,8 +75,8 @@ class _Process:
         self._reading.start()
 
     def _read(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
             self.last.append(line)
             if found := _STATUS.match(line):
                 self.executions, self.edges = int(found[1]), int(found[2])

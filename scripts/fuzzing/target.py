@@ -6,19 +6,22 @@ to mean the same when modes are added.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from protocol.errors import SpotError
 
-Check: TypeAlias = "Callable[[bytes], None]"
+Check: TypeAlias = Callable[[bytes], None]
 """Takes one input. Raises nothing: whatever comes out, but for errors that the project expects, is a find."""
 
+_STRANGERS = re.compile(r"\d+|`[^$`][^`]*`?|'[^']*'?")  # what of an error's text was in the input
 _LONGEST_TEXT = 600  # characters of an error: none repeats a stranger's bytes at length
 
 
@@ -51,9 +54,12 @@ def by_mode(checks: Mapping[str, Check]) -> AbstractContextManager[Check]:
 
     def check(data: bytes) -> None:
         mode, _, rest = data.partition(b"\n")
-        chosen = checks.get(mode.decode("latin-1"))
+        name = mode.decode("latin-1")
+        chosen = checks.get(name)
         if chosen is not None:
+            notice(name)
             chosen(rest)
+            notice(f"{name} to the end")
 
     return nullcontext(check)
 
@@ -63,6 +69,20 @@ def is_told_well(error: SpotError) -> None:
     assert error.text, "an error says something"
     assert len(error.text) < _LONGEST_TEXT, "an error repeats no more than a little of what was sent"
     assert error.text.isprintable(), "a stranger's bytes steer no terminal and forge no line of a log"
+    notice(_STRANGERS.sub("0", error.text))
+
+
+listeners: list[Callable[[str], None]] = []
+"""Who is told what inputs lead to."""
+
+
+def notice(what: str) -> None:
+    """Say what an input led to: one that leads to something new is worth going on from.
+
+    libFuzzer sees which branches of Python are taken, and nothing of what happens inside libraries.
+    """
+    for one in listeners:
+        one(what)
 
 
 class Reader:

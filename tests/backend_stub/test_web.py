@@ -128,8 +128,9 @@ async def test_unknown_paths_and_methods_are_problems(there: World) -> None:
         (b"POST /v1/submission HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", "malformed"),
         (b"POST /v1/submission HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "malformed"),
         (b"POST /v1/submission HTTP/1.1\r\nHost: x\r\nExpect: x\r\nContent-Length: 1\r\n\r\nx", "http"),
+        (b"POST /v1/submission HTTP/1.1\r\nHost: x\r\nExpect: \x95\r\nContent-Length: 1\r\n\r\nx", "malformed"),
     ],
-    ids=["no method", "no host", "no URL", "long", "length", "chunk", "expectation"],
+    ids=["no method", "no host", "no URL", "long", "length", "chunk", "expectation", "no text"],
 )
 async def test_what_is_no_request_gets_a_problem_that_repeats_nothing(there: World, sent: bytes, slug: str) -> None:
     host, _, port = there.proxies[0].removeprefix("http://").partition(":")
