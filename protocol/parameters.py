@@ -131,6 +131,11 @@ def check_issuer_day(parameters: Parameters, number: int, day: int) -> None:
     raise NotMine("this credential was issued under a key that is no longer in use; join again")
 
 
+def proxy_urls(parameters: Parameters) -> set[str]:
+    """Where the proxies of all groups are."""
+    return {url for group in parameters.groups for url in group.proxies}
+
+
 def infectiousness_level(parameters: Parameters, onset: int, day: int) -> int:
     """The level of contacts on `day` with somebody whose symptoms began on day `onset`; 0: not infectious."""
     for span in parameters.onset:

@@ -20,7 +20,7 @@ from backend_stub.authority.progress import STALE
 from backend_stub.authority.workers import Workers
 from backend_stub.clock import today
 from backend_stub.keyring import keys
-from backend_stub.network import certificates, web
+from backend_stub.network import renewal, web
 from backend_stub.network.identity import Identity
 from backend_stub.network.problems import NotFound
 from backend_stub.network.rates import Rate, Room
@@ -223,9 +223,10 @@ async def _renew_for_ever(authority: Authority) -> None:
 
 async def _renew_certificates(authority: Authority) -> None:
     """Renew what is due of the parts beside this one; under systemd only the authority's own can be written."""
+    listed = parameters.proxy_urls((await authority.current()).trusted.parameters)
     for part in _beside(authority.folder):
         try:
-            certificates.renew_due(authority.folder, [part])
+            await asyncio.to_thread(renewal.renew_due, authority.folder, part, listed)
         except SpotError as error:
             log.warning(
                 "renew the certificate of %s: spot-backend certificates DIR --renew (%s)", part.name, error.text

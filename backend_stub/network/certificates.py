@@ -1,4 +1,4 @@
-"""Certificates of a backend: its own root, one for each part, and how they are renewed; `identity` shows them.
+"""Certificates of a backend: its own root, and one for each part; `identity` shows them, `renewal` renews them.
 
 The root's key stays with the health authority; its certificate is in the signed parameters, so that agents need no
 other trust. A part's certificate names the hosts where it is reached, and a proxy's the URL that the parameters list:
@@ -7,8 +7,10 @@ by it the server knows registered proxies. TLS 1.3 only, and nothing that would 
 
 from __future__ import annotations
 
+import errno
 import ipaddress
-import logging
+import os
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,15 +30,13 @@ if TYPE_CHECKING:
     from backend_stub.settings import Settings
     from protocol.randomness import Random
 
-log = logging.getLogger(__name__)
-
 CERTIFICATE = "certificate.pem"
 ROOTS = "roots.pem"
 ROOT_KEY, KEY, KEY_SIZE = "tls-root", "tls", 32
 ROOT_DAYS = 3650
 DAYS = 365
-RENEW_DAYS = 120  # before its end a certificate is renewed
 WARN_DAYS = 30
+FILE_LIMIT = 1 << 20  # bytes
 _EARLY = timedelta(hours=1)  # clocks differ
 LOCAL = ("localhost", "127.0.0.1")
 
@@ -171,7 +171,10 @@ def _write(file: Path, certificates: Iterable[bytes]) -> None:
     pem = b"".join(x509.load_der_x509_certificate(one).public_bytes(serialization.Encoding.PEM) for one in certificates)
     fresh = file.with_suffix(".new")
     try:
-        fresh.write_bytes(pem)
+        # In a part's folder, which the part can write: whatever is there by this name is replaced, not written to.
+        fresh.unlink(missing_ok=True)
+        with fresh.open("xb") as opened:
+            opened.write(pem)
         fresh.replace(file)
     except OSError as error:
         raise StorageError(f"{file} cannot be written ({error.strerror}); make room or mend its folder") from None
@@ -182,13 +185,28 @@ def roots(part: Path) -> list[x509.Certificate]:
     return _read(part / ROOTS)
 
 
+def shown(part: Path) -> list[x509.Certificate]:
+    """What a part shows, where it is not told of another; nothing where it speaks no TLS. Raises StorageError."""
+    return _read(part / CERTIFICATE)
+
+
 def _read(file: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(file.read_bytes())
+        with open(file, "rb", opener=_without_waiting) as opened:
+            return x509.load_pem_x509_certificates(opened.read(FILE_LIMIT))
     except FileNotFoundError:
         return []
     except (OSError, ValueError):
         raise StorageError(f"{file} cannot be read; bring it back from a backup") from None
+
+
+def _without_waiting(file: str, flags: int) -> int:
+    # The authority looks into the other parts' folders, where a pipe would hold it up for ever.
+    opened = os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(errno.EINVAL, "this is no file")
+    return opened
 
 
 def days_left(part: Path, told: Settings) -> float | None:
@@ -208,27 +226,3 @@ def verdict(part: Path, told: Settings) -> str:
         mend = "renew it" if told.certificate else "renew it: spot-backend certificates DIR --renew"
         return f"good for {left:.0f} days; {mend}" if left > 0 else f"has run out; {mend}"
     return f"good for {left:.0f} days"
-
-
-def renew(authority: Path, part: Path) -> bool:
-    """A fresh certificate for a part's key, with the names that it had. False where it has none. Raises SpotError."""
-    found = _read(part / CERTIFICATE)
-    if not found:
-        return False
-    names = found[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    hosts = [str(one.value) for one in names if not isinstance(one, x509.UniformResourceIdentifier)]
-    urls = names.get_values_for_type(x509.UniformResourceIdentifier)
-    public = (
-        found[0].public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
-    write(part, issue(authority, public, hosts, urls[0] if urls else ""))
-    return True
-
-
-def renew_due(authority: Path, parts: Iterable[Path]) -> None:
-    """Renew what ends within RENEW_DAYS, of the parts that are on the authority's machine. Raises SpotError."""
-    for part in parts:
-        found = _read(part / CERTIFICATE)
-        if found and found[0].not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEW_DAYS):
-            renew(authority, part)
-            log.info("the certificate of %s is renewed", part.name)

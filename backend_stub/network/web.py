@@ -14,7 +14,7 @@ from aiohttp import web
 from backend_stub.network import problems
 from backend_stub.network.listening import ANSWER_SECONDS, Door, listening
 from backend_stub.network.metrics import Metrics, watched
-from protocol import errors, messages
+from protocol import errors, messages, parameters
 from protocol.errors import Refused, SpotError, Unreachable
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def check_proxy(request: web.Request, now: Parameters) -> None:
     if transport.get_extra_info("sslcontext") is None:
         return
     names = (transport.get_extra_info("peercert") or {}).get("subjectAltName", ())
-    listed = {url for group in now.groups for url in group.proxies}
+    listed = parameters.proxy_urls(now)
     if not any(kind == "URI" and name in listed for kind, name in names):
         raise Refused(
             "only proxies that the authority's parameters list are answered here, by their own certificates; "

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import os
 import secrets
+import shutil
 import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,18 +15,22 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from agent import transport
 from backend_stub import settings
 from backend_stub.authority import admission, codes, groups
-from backend_stub.network import calling, certificates
+from backend_stub.authority import service as authority
+from backend_stub.network import calling, certificates, renewal
 from backend_stub.network.identity import Identity
 from backend_stub.operations.founding import Plan
 from backend_stub.operations.running import running
 from backend_stub.proxy import service as proxy
 from protocol import messages
-from protocol.errors import Misuse, Refused, Unreachable
+from protocol.errors import Misuse, Refused, StorageError, Unreachable
 from tests.backend_stub import support
 from tests.backend_stub.support import CURVE, Encounter, World
 
@@ -176,15 +182,15 @@ async def test_certificates_name_where_a_part_is(there: World) -> None:
 async def test_certificates_are_renewed_in_time_and_taken_up(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
     home, part = there.backend.folder / "authority", there.backend.folder / "server"
     before = (part / "certificate.pem").read_bytes()
-    certificates.renew_due(home, [part])
+    renewal.renew_due(home, part, there.proxies)
     assert (part / "certificate.pem").read_bytes() == before, "it is not due"
     running_now = identity(there.backend.folder, "server")
     monkeypatch.setattr(certificates, "DAYS", 1)
-    certificates.renew(home, part)
+    renewal.renew(home, part, there.proxies)
     told = settings.read_part(part)
     assert (certificates.days_left(part, told) or 0) < 1.01
     monkeypatch.undo()
-    certificates.renew_due(home, [part])
+    renewal.renew_due(home, part, there.proxies)
     assert (certificates.days_left(part, told) or 0) > 364
     monkeypatch.setattr("backend_stub.network.identity.LOOK_SECONDS", 0.01)
     watching = asyncio.create_task(running_now.watch())
@@ -210,7 +216,7 @@ async def test_a_certificate_that_cannot_be_renewed_holds_nothing_else_up(
     folder = there.backend.folder
     before = {part: (folder / part / "certificate.pem").read_bytes() for part in there.backend.parts}
     (folder / "server" / "certificate.new").mkdir()
-    monkeypatch.setattr(certificates, "RENEW_DAYS", 400)
+    monkeypatch.setattr(renewal, "RENEW_DAYS", 400)
     await there.code()
     there.clock.pass_by(days=70)
 
@@ -223,6 +229,63 @@ async def test_a_certificate_that_cannot_be_renewed_holds_nothing_else_up(
     await support.eventually(done)
 
 
+def forged(part: Path, *names: x509.GeneralName) -> None:
+    """Who has the part's folder puts a certificate of its own making there, for a key of its own."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "SPOT backend")]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=2))
+    )
+    if names:
+        made = made.add_extension(x509.SubjectAlternativeName(names), critical=True)
+    (part / "certificate.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+
+
+async def test_a_certificate_that_the_root_did_not_sign_is_not_renewed(there: World) -> None:
+    folder, part = there.backend.folder, there.backend.folder / "proxy-group-1-1"
+    forged(part, x509.DNSName("authority.example.org"), x509.UniformResourceIdentifier(there.proxies[1]))
+    before = (part / "certificate.pem").read_bytes()
+    for work in (renewal.renew, renewal.renew_due):
+        with pytest.raises(StorageError, match="root did not sign"):
+            work(folder / "authority", part, there.proxies)
+    assert (part / "certificate.pem").read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["nothing", "a pipe", "a link"])
+async def test_a_certificate_without_names_does_not_end_the_authority(
+    there: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """Whatever a part has put into its folder: the others are renewed, and nothing of theirs is written over."""
+    folder, part = there.backend.folder, there.backend.folder / "proxy-group-1-1"
+    secret = folder / "authority" / "keys" / "chain"
+    kept = secret.read_bytes()
+    forged(part)
+    if what == "a pipe":
+        (part / "certificate.pem").unlink()
+        os.mkfifo(part / "certificate.pem")
+    elif what == "a link":
+        shutil.copy(folder / "proxy-group-2-1" / "certificate.pem", part)
+        (part / "certificate.new").symlink_to(secret)
+    monkeypatch.setattr(renewal, "RENEW_DAYS", 400)
+    before = (folder / "server" / "certificate.pem").read_bytes()
+    async with there.office() as office:
+        await authority._renew_certificates(office)
+    assert (folder / "server" / "certificate.pem").read_bytes() != before
+    assert secret.read_bytes() == kept
+    assert ("renew the certificate of proxy-group-1-1" in caplog.text) is (what != "a link")
+
+
+async def test_a_removed_proxy_gets_no_fresh_certificate(there: World) -> None:
+    folder, part = there.backend.folder, there.backend.folder / "proxy-group-1-1"
+    assert renewal.renew(folder / "authority", part, there.proxies)
+    assert not renewal.renew(folder / "authority", part, there.proxies[1:])
+
+
 @pytest.mark.parametrize(
     ("days", "words"), [(100, "good for 100 days"), (20, "days; renew it: spot-backend"), (-1, "run out")]
 )
@@ -232,7 +295,7 @@ async def test_status_warns_early(
     part = there.backend.folder / "server"
     monkeypatch.setattr(certificates, "DAYS", days)
     monkeypatch.setattr(certificates, "_EARLY", datetime.timedelta(days=2))
-    certificates.renew(there.backend.folder / "authority", part)
+    renewal.renew(there.backend.folder / "authority", part, there.proxies)
     assert words in certificates.verdict(part, settings.read_part(part))
     identity(there.backend.folder, "server")
     assert ("the certificate of server" in caplog.text) is (days < certificates.WARN_DAYS)
