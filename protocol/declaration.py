@@ -40,7 +40,8 @@ _MLKEM_PUBLIC = 1184
 _MLKEM_SEED = 64
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
 _SEAL_OVERHEAD = hpke.KEM.MLKEM768_X25519.enc_length() + 16
-_REPLY_NONCE = bytes(12)  # a reply key serves one answer only, and a repeated question gets the same answer
+_NONCE = 12
+_RECEIPT_OVERHEAD = _NONCE + 16
 
 
 class Reason(enum.IntEnum):
@@ -186,20 +187,24 @@ def receipt_size(sealed: SealedReport) -> int:
     """
     size = len(sealed.sealed) - _SEAL_OVERHEAD
     _check_class(size)
-    return size // messages.RECEIPT_SHARE + 16
+    return size // messages.RECEIPT_SHARE + _RECEIPT_OVERHEAD
 
 
-def seal_receipt(receipt: Receipt, reply_key: bytes, size: int) -> bytes:
-    """The answer under the report's reply key, `size` bytes."""
-    padded = messages.pad(messages.encode(receipt), size - 16)
-    return ChaCha20Poly1305(reply_key).encrypt(_REPLY_NONCE, padded, hashing.REPORT)
+def seal_receipt(random: Random, receipt: Receipt, reply_key: bytes, size: int) -> bytes:
+    """The answer under the report's reply key, `size` bytes.
+
+    The nonce is drawn: an authority put back to an older state may have another answer to the same report.
+    """
+    padded = messages.pad(messages.encode(receipt), size - _RECEIPT_OVERHEAD)
+    nonce = random(_NONCE)
+    return nonce + ChaCha20Poly1305(reply_key).encrypt(nonce, padded, hashing.REPORT)
 
 
 def open_receipt(sealed: bytes, reply_key: bytes) -> Receipt:
     """The authority's answer. Raises Malformed where it was cut, altered or made by somebody else."""
     try:
-        padded = ChaCha20Poly1305(reply_key).decrypt(_REPLY_NONCE, sealed, hashing.REPORT)
-    except InvalidTag:
+        padded = ChaCha20Poly1305(reply_key).decrypt(sealed[:_NONCE], sealed[_NONCE:], hashing.REPORT)
+    except (InvalidTag, ValueError):  # ValueError: not even a nonce
         raise Malformed("the answer is not the authority's; declare again, another proxy will be asked") from None
     return messages.decode(messages.Receipt, messages.unpad(padded))
 

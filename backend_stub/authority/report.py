@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from backend_stub.authority.progress import Progress
     from backend_stub.authority.service import Authority, Current
     from protocol.messages import DeclaredContact, Report, ReportBody, SealedReport
+    from protocol.randomness import Random
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +71,11 @@ class Opened:
     code: bytes
     digest: bytes
     size: int
+    random: Random
 
     def seal(self, receipt: Receipt) -> bytes:
         """The answer that says this."""
-        return declaration.seal_receipt(receipt, self.body.reply_key, self.size)
+        return declaration.seal_receipt(self.random, receipt, self.body.reply_key, self.size)
 
 
 async def make_code(authority: Authority, onset: int, valid_seconds: int) -> str:
@@ -111,7 +113,7 @@ def _open(authority: Authority, seal_key: bytes, sealed: SealedReport) -> Opened
     except Malformed:
         code = b""  # no code's hash
     digest = declaration.digest_of(report.body, sealed.parameters)
-    return Opened(report, body, code, digest, declaration.receipt_size(sealed))
+    return Opened(report, body, code, digest, declaration.receipt_size(sealed), authority.random)
 
 
 async def _answer(authority: Authority, opened: Opened) -> bytes:

@@ -49,7 +49,7 @@ def authority_says(server: Server, receipt: messages.Receipt) -> None:
         report = declaration.unseal(world().seal, sealed)
         body = messages.decode(messages.ReportBody, report.body)
         size = declaration.receipt_size(sealed)
-        return web.Response(body=declaration.seal_receipt(receipt, body.reply_key, size))
+        return web.Response(body=declaration.seal_receipt(world().random, receipt, body.reply_key, size))
 
     server.answer = answer
 

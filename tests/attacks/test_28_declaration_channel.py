@@ -69,7 +69,7 @@ async def test_without_the_seals_it_would_read_everything(there: World, monkeypa
         declaration, "unseal", lambda secret, sealed: messages.decode(messages.Report, messages.unpad(sealed.sealed))
     )
     monkeypatch.setattr(
-        declaration, "seal_receipt", lambda receipt, key, size: messages.pad(messages.encode(receipt), size)
+        declaration, "seal_receipt", lambda random, receipt, key, size: messages.pad(messages.encode(receipt), size)
     )
     assert await read(there) >= {"code", "E", "CCM", "nullifier", "record", "reply key", "yes"}
 
@@ -129,7 +129,8 @@ def fakes(sent: Declaring, others: bytes) -> list[bytes]:
     size = declaration.receipt_size(sent.sealed)
     yes = messages.Receipt(accepted=True, text="thank you")
     keys = (bytes(32), secrets.token_bytes(32), sent.sealed.sealed[:32])
-    return [secrets.token_bytes(size), others, bytes(size), *(declaration.seal_receipt(yes, key, size) for key in keys)]
+    own = [declaration.seal_receipt(secrets.token_bytes, yes, key, size) for key in keys]
+    return [secrets.token_bytes(size), others, bytes(size), *own]
 
 
 def believed(sent: Declaring, answer: bytes) -> Receipt | None:

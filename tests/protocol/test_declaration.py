@@ -206,9 +206,20 @@ def test_a_receipt_has_one_size_whatever_it_says() -> None:
     )
     key = FAST.body.reply_key
     for receipt in (Receipt(accepted=True), refusal):
-        answer = declaration.seal_receipt(receipt, key, size)
-        assert len(answer) == size == messages.REPORT_CLASSES[0] // messages.RECEIPT_SHARE + 16
+        answer = declaration.seal_receipt(FAST.random, receipt, key, size)
+        assert len(answer) == size == messages.REPORT_CLASSES[0] // messages.RECEIPT_SHARE + 12 + 16
         assert declaration.open_receipt(answer, key) == receipt
+
+
+def test_two_receipts_under_one_reply_key_tell_nothing_of_each_other() -> None:
+    """As of an authority that was put back to an older state, and answers the same report again."""
+    key = FAST.body.reply_key
+    size = declaration.receipt_size(FAST.sealed(FAST.report))
+    receipts = (Receipt(accepted=True, reference="one"), Receipt(accepted=True, reference="two"))
+    one, other = (declaration.seal_receipt(FAST.random, receipt, key, size) for receipt in receipts)
+    assert one[:12] != other[:12]
+    equal = sum(left == right for left, right in zip(one, other, strict=True))
+    assert equal < size / 16, "under one nonce, all zeros of the padding would be equal"
 
 
 @pytest.mark.parametrize("size", [0, 1120, 5000, 2**14])
@@ -218,7 +229,7 @@ def test_what_is_no_sealed_report_gets_no_receipt(size: int) -> None:
         declaration.receipt_size(messages.SealedReport(parameters=bytes(32), sealed=bytes(size)))
 
 
-@pytest.mark.parametrize("answer", [b"", bytes(15), bytes(16), bytes(1040)])
+@pytest.mark.parametrize("answer", [b"", bytes(11), bytes(12), bytes(27), bytes(28), bytes(1052)])
 def test_what_is_no_receipt_is_malformed(answer: bytes) -> None:
     with pytest.raises(Malformed, match="not the authority's"):
         declaration.open_receipt(answer, FAST.body.reply_key)

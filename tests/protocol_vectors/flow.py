@@ -303,12 +303,12 @@ def make_opened_report(_: Curve, given: Values) -> Values:
 def make_receipt(_: Curve, given: Values) -> Values:
     """A sealed receipt."""
     receipt = messages.decode(messages.Receipt, bytes.fromhex(given["receipt"]))
-    key, size = bytes.fromhex(given["reply_key"]), given["size"]
+    key, nonce, size = bytes.fromhex(given["reply_key"]), bytes.fromhex(given["nonce"]), given["size"]
     encoded = bytes.fromhex(given["receipt"])
     padded = len(encoded).to_bytes(4, "big") + encoded
-    padded += bytes(size - 16 - len(padded))
-    sealed = ChaCha20Poly1305(key).encrypt(bytes(12), padded, b"SPOT-V1-REPORT")
-    assert declaration.seal_receipt(receipt, key, size) == sealed
+    padded += bytes(size - 12 - 16 - len(padded))
+    sealed = nonce + ChaCha20Poly1305(key).encrypt(nonce, padded, b"SPOT-V1-REPORT")
+    assert declaration.seal_receipt(lambda _: nonce, receipt, key, size) == sealed
     return {"sealed": sealed.hex(), **make_opened_receipt(_, {"reply_key": given["reply_key"], "sealed": sealed.hex()})}
 
 

@@ -121,7 +121,8 @@ def _make_sealing(file: File, report: str, ph: str) -> None:
         ),
     }
     for name, receipt in receipts.items():
-        answer = file.gives("receipt", name, receipt=as_hex(receipt), reply_key=key, size=opened["receipt_size"])
+        given = {"reply_key": key, "nonce": stream(f"nonce, {name}")(12).hex(), "size": opened["receipt_size"]}
+        answer = file.gives("receipt", name, receipt=as_hex(receipt), **given)
     bad = bytes.fromhex(answer["sealed"])
     bad = bad[:-1] + bytes([bad[-1] ^ 1])
     file.refuses("opened receipt", "altered", "malformed", sealed=bad.hex(), reply_key=key)

@@ -270,12 +270,13 @@ for _name, _text, _padding in (
 def receipt_to_another_report(world: World) -> None:
     size = declaration.receipt_size(world.sealed(world.report))
     receipt = Receipt(accepted=True)
-    declaration.open_receipt(declaration.seal_receipt(receipt, world.random(32), size), world.body.reply_key)
+    answer = declaration.seal_receipt(world.random, receipt, world.random(32), size)
+    declaration.open_receipt(answer, world.body.reply_key)
 
 
 def _receipt_byte(at: int) -> Callable[[World], None]:
     def attempt(world: World) -> None:
-        sealed = bytearray(declaration.seal_receipt(Receipt(accepted=False), world.body.reply_key, 1040))
+        sealed = bytearray(declaration.seal_receipt(world.random, Receipt(accepted=False), world.body.reply_key, 1052))
         sealed[at] ^= 1
         declaration.open_receipt(bytes(sealed), world.body.reply_key)
 
