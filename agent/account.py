@@ -10,7 +10,7 @@ import msgspec
 
 from agent import transport
 from agent.clock import day_text
-from protocol import chain, credential, encounter, hashing, messages, parameters
+from protocol import chain, credential, encounter, hashing, messages, parameters, publication
 from protocol.curve import Curve, decode_scalar, encode_scalar
 from protocol.errors import KeyChanged, Misuse, Moved, NotJoined, NotMine, Refused
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agent.store import Store
     from protocol.credential import Credential
-    from protocol.messages import Parameters
+    from protocol.messages import Head, Parameters
     from protocol.parameters import Keys, Trusted
 
 
@@ -184,7 +184,7 @@ async def join(
     """Register with an authority whose fingerprint the user confirmed (*Set_UserID*, *Userkeygen*).
 
     What is sent is kept first, so that a lost answer can be asked for again. Raises Misuse where the device has joined
-    already, KeyChanged where the parameters have run out, CodeRefused, Unreachable, Refused.
+    already, KeyChanged where parameters have run out or a head is false, CodeRefused, Unreachable, Refused.
     """
     genesis = followed[0][0].head.hash
     trusted = followed[-1][0]
@@ -198,6 +198,7 @@ async def join(
             return await _finish(curve, store, membership)
     number, issuer = _current_issuer(curve, trusted, encounter.day_of(now))
     secret = credential.new_secret(chance.randbytes)
+    published = await _fetch_published(url, trusted.parameters)
     roots = trusted.parameters.roots
     nonce = messages.decode(messages.Nonce, await transport.post(url, messages.NONCE_PATH, b"", trust=roots)).nonce
     request = messages.UserJoin(
@@ -215,12 +216,24 @@ async def join(
     )
     for step, step_link in followed:
         keep_trusted(store, step, step_link)
-    # Nothing published before can concern a device that has no encounter yet.
-    published = messages.decode(messages.Heads, await transport.get(url, messages.HEADS_PATH, roots)).publications
     if published.number >= 0:
         store.keep_publication(published, [])
     store.put(MEMBERSHIP, membership)
     return await _finish(curve, store, membership)
+
+
+async def _fetch_published(url: str, now: Parameters) -> Head:
+    """The authority's last publication: nothing published before can concern a device that has no encounter yet.
+
+    Its signature is looked at: at a head that is made up, nothing would follow, and nothing would tell.
+    """
+    heads = messages.decode(messages.Heads, await transport.get(url, messages.HEADS_PATH, now.roots))
+    head = heads.publications
+    if head.number < 0:
+        return head
+    path = messages.PUBLICATIONS_PATH.format(number=head.number)
+    link = messages.decode(messages.Link, await transport.get(url, path, now.roots))
+    return publication.begin(head, now.publication_keys, link)
 
 
 async def _finish(curve: Curve, store: Store, membership: Membership) -> Account:

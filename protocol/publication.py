@@ -101,6 +101,14 @@ def follow(head: Head, keys: Sequence[PublicationKey], link: Link) -> tuple[Head
     return after, publication
 
 
+def begin(head: Head, keys: Sequence[PublicationKey], link: Link) -> Head:
+    """Check that the chain has this head, whose link this is: where a device begins. Raises Malformed or KeyChanged."""
+    publication = _read(keys, link)
+    if chain.head_of(hashing.PUBLICATION, link, publication.number) != head:
+        raise KeyChanged("the authority's publications do not lead to the head it names; ask the authority")
+    return head
+
+
 def resume(head: Head, keys: Sequence[PublicationKey], link: Link, forgotten: float) -> tuple[Head, Publication]:
     """Take the chain up again at the oldest link that is still offered, past those after `head` that are not.
 
