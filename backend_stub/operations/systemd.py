@@ -8,18 +8,23 @@ Keys that are sealed get their passphrase as an encrypted credential, which only
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import backend_stub
 from backend_stub import settings
 from backend_stub.keyring import passphrases, sealing
+from backend_stub.settings import AuthoritySettings, ServerSettings
 from protocol.errors import Misuse, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from backend_stub.settings import Settings
 
 UNITS = Path("/etc/systemd/system")
 CREDENTIALS = Path("/etc/credstore.encrypted")
@@ -83,13 +88,19 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one part's unit says. program: where its files are; sealed: whether its keys want a passphrase."""
+    """What one part's unit says.
+
+    program: where its files are; sealed: whether its keys want a passphrase; reads, writes: what else
+    its settings name.
+    """
 
     folder: Path
     user: str
     command: tuple[str, ...]
     program: tuple[Path, ...]
     sealed: bool
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -122,15 +133,32 @@ def _plan(part: Path) -> Plan:
     places = (Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent)
     rooms = Path(backend_stub.__file__).parent.parent  # elsewhere where it is installed to be edited
     program = tuple(dict.fromkeys([*(place.resolve() for place in places), rooms.resolve()]))
-    return Plan(part, user, command, program, sealing.has_lock(part))
+    reads, writes = _named(part, settings.read_part(part))
+    return Plan(part, user, command, program, sealing.has_lock(part), reads, writes)
+
+
+def _named(part: Path, told: Settings) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """What a part needs outside its folder: a certificate and a database's socket; where files for others go."""
+    reads = [part / file for file in (told.certificate, told.key_file) if file]
+    writes = [part / told.static] if isinstance(told, AuthoritySettings) else []
+    if isinstance(told, AuthoritySettings | ServerSettings):
+        hosts = parse_qs(urlsplit(told.database).query).get("host", [])
+        reads += [Path(host) for host in hosts if host.startswith("/")]
+    return _outside(part, reads), _outside(part, writes)
+
+
+def _outside(part: Path, paths: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(path for path in paths if not path.is_relative_to(part))
 
 
 def unit(plan: Plan) -> str:
     """The text of the unit. Raises Misuse for paths that systemd cannot be told."""
-    hidden = [path for path in plan.program if _in_home(path)]
-    binds = [f"BindReadOnlyPaths={_quoted(str(path))}\n" for path in _outermost(hidden)]
-    writable = "BindPaths" if _in_home(plan.folder) else "ReadWritePaths"
-    binds.append(f"{writable}={_quoted(str(plan.folder))}\n")
+    backend = plan.folder.parent
+    # The other parts' keys are beside this one's; where homes are hidden, so are they.
+    binds = [] if _in(backend, HOMES) else [f"TemporaryFileSystem={_place(backend)}:ro\n"]
+    hidden = [path for path in (*plan.program, *plan.reads) if _in(path, (*HOMES, backend))]
+    binds += [f"BindReadOnlyPaths={_place(path)}\n" for path in _outermost(hidden)]
+    binds += [f"BindPaths={_place(path)}\n" for path in (plan.folder, *plan.writes)]
     credential = f"LoadCredentialEncrypted={passphrases.CREDENTIAL}:{plan.credential}\n" if plan.sealed else ""
     return _UNIT.format(
         name=plan.name.replace("@", "@1"),
@@ -145,6 +173,8 @@ def unit(plan: Plan) -> str:
 def steps(plans: Iterable[Plan]) -> list[str]:
     """What root types to have them run."""
     made = list(plans)
+    missing = {path: plan.user for plan in made for path in plan.writes if not path.exists()}
+    folders = [f"install -d -o {user} {shlex.quote(str(path))}" for path, user in missing.items()]
     found = [
         f"systemd-ask-password -n | systemd-creds encrypt --name={passphrases.CREDENTIAL} - {plan.credential}"
         for plan in made
@@ -153,14 +183,15 @@ def steps(plans: Iterable[Plan]) -> list[str]:
     if found:
         found.insert(0, f"mkdir -p -m 700 {CREDENTIALS}")
     return [
+        *folders,
         *found,
         "systemctl daemon-reload",
         f"systemctl enable --now {' '.join(plan.name.replace('@', '@1') for plan in made)}",
     ]
 
 
-def _in_home(path: Path) -> bool:
-    return any(path.is_relative_to(home) for home in HOMES)
+def _in(path: Path, folders: Iterable[str | Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def _outermost(paths: Iterable[Path]) -> list[Path]:
@@ -169,6 +200,12 @@ def _outermost(paths: Iterable[Path]) -> list[Path]:
         if not any(path.is_relative_to(other) for other in kept):
             kept.append(path)
     return kept
+
+
+def _place(path: Path) -> str:
+    if ":" in str(path):
+        raise Misuse(f"systemd cannot be told {str(path)!r}; use another folder")
+    return _quoted(str(path))
 
 
 def _quoted(text: str) -> str:

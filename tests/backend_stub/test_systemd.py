@@ -67,9 +67,49 @@ def test_only_its_own_folder_can_be_written() -> None:
     assert "ProtectSystem=strict" in systemd.unit(PLAN)
 
 
+@pytest.mark.parametrize("backend", ["/home/alice/backend", "/srv/backend", "/opt/spot"])
+def test_other_parts_cannot_be_read_wherever_the_backend_is(tmp_path: Path, backend: str) -> None:
+    """What hides the backend's folder lets in the part's own, and the program where that is in there, too."""
+    program = Path(backend) / "venv"
+    plan = replace(PLAN, folder=Path(backend) / "server", program=(program, Path("/usr")))
+    lines = systemd.unit(plan).splitlines()
+    assert "ProtectHome=tmpfs" in lines
+    assert backend.startswith("/home/") or f"TemporaryFileSystem={backend}:ro" in lines
+    bound = [line for line in lines if line.startswith("Bind")]
+    assert bound == [f"BindReadOnlyPaths={program}", f"BindPaths={backend}/server"]
+    analyze(tmp_path, plan, "verify")
+
+
+def test_what_its_settings_name_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place for the chains as files, a database's socket, a certificate of one's own."""
+    monkeypatch.setattr(Path, "owner", lambda path: "alice")
+    for part, more in (
+        ("authority", 'name = "a"\npublic_url = "https://a"\nstatic = "/srv/www/spot"\n'),
+        ("server", 'authority = ["https://a"]\ngenesis = "' + "0" * 64 + '"\n'),
+    ):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "settings.toml").write_text(
+            f'port = 1\nkey_file = "/root/key.pem"\ndatabase = "postgresql://spot@/spot?host={tmp_path}/socket"\n{more}'
+        )
+    monkeypatch.setattr(systemd, "HOMES", ("/root",))
+    authority, server = map(systemd.unit, plans := systemd.plans(tmp_path))
+    for part, text in (("authority", authority), ("server", server)):
+        lines = text.splitlines()
+        assert f"TemporaryFileSystem={tmp_path}:ro" in lines
+        assert f"BindPaths={tmp_path / part}" in lines
+        assert "BindReadOnlyPaths=/root/key.pem" in lines
+        assert f"BindReadOnlyPaths={tmp_path}/socket" in lines
+    assert "BindPaths=/srv/www/spot" in authority
+    assert "/srv/www" not in server
+    assert "install -d -o alice /srv/www/spot" in systemd.steps(plans)
+    with pytest.raises(Misuse, match="another folder"):
+        systemd.unit(replace(PLAN, folder=Path("/srv/a:b/server")))
+
+
 def test_whom_it_does_not_run_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "server").mkdir()
-    (tmp_path / "server" / "settings.toml").write_text("port = 1\n")
+    told = f'port = 1\nauthority = ["https://a"]\ngenesis = "{"0" * 64}"\n'
+    (tmp_path / "server" / "settings.toml").write_text(told)
     monkeypatch.setattr(Path, "owner", lambda path: "root")
     with pytest.raises(Misuse, match="no part runs as root"):
         systemd.plans(tmp_path)
