@@ -62,16 +62,23 @@ class Account:
         """The latest credential."""
         return self.credentials[self.issuer]
 
+    def can_submit(self, day: int) -> bool:
+        """Whether there is a credential to submit contacts of this day under."""
+        return bool(self._issuers_of(day))
+
     def issuer_of(self, day: int) -> int:
         """The number of the issuer to submit contacts of this day under. Raises NotJoined.
 
         The first whose period holds the day: all members do so, so that nobody is told by having renewed early.
         """
-        holding = [one.number for one in self.parameters.issuers if one.from_day <= day <= one.until_day]
-        own = [number for number in sorted(holding) if number in self.credentials]
+        own = self._issuers_of(day)
         if not own:
             raise NotJoined("this device has no credential for that day (yet); it renews by itself: spot sync")
         return own[0]
+
+    def _issuers_of(self, day: int) -> list[int]:
+        holding = [one.number for one in self.parameters.issuers if one.from_day <= day <= one.until_day]
+        return [number for number in sorted(holding) if number in self.credentials]
 
     @property
     def parameters(self) -> Parameters:

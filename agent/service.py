@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import FileLock, Timeout
 
+from agent.account import check_not_moved
 from agent.epochs import Epochs
 from agent.keeping import Keeper
 from agent.notify import Nobody
 from agent.proximity import Proximity
-from agent.sync import Sync
+from agent.sync import Progress, Sync
 from ble.duty import MAINS, listen_by
 from ble.radio import RadioError
 from ble.watchdog import Health, Watched
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.notify import Manager
     from agent.store import Store
+    from agent.sync import Line
     from ble.duty import Duty
     from ble.radio import Radio
     from protocol.curve import Curve
@@ -132,6 +135,7 @@ class Service:
         self._chance = chance
         self._clock = clock
         self._sync = Sync(curve, chance, store, clock)
+        self.progress = Progress()
         self._manager: Manager = manager or Nobody()
         self._started = clock.now()
         self._radio_problem = ""
@@ -154,7 +158,8 @@ class Service:
             LOG.info("running; epoch %d s", limits.epoch)
             try:
                 async with asyncio.TaskGroup() as group:
-                    beside = [group.create_task(self._sync_forever()), group.create_task(self._fold_forever())]
+                    beside = [group.create_task(self._keep_up(line)) for line in self._sync.lines]
+                    beside.append(group.create_task(self._fold_forever()))
                     await self._control()
                     for task in beside:
                         task.cancel()
@@ -295,16 +300,22 @@ class Service:
 
     # --- network ---
 
-    async def _sync_forever(self) -> None:
+    async def _keep_up(self, line: Line) -> None:
+        """Do what is to be done, to the moment: a round of looks would show how long the last thing took."""
         told = ""
+        poll = SYNC_POLL if self._clock.scale.speed == 1 else CONTROL
         while True:
+            wait = poll
             try:
-                wait = self._sync.next_step() - self._clock.now()
-                if wait <= 0:
-                    await self._sync.step()
+                check_not_moved(self._store)
+                left = line.next_at() - self._clock.now()
+                if left <= 0:
+                    await line.act(self.progress)
+                    left = line.next_at() - self._clock.now()
+                wait = self._clock.scale.real_seconds(left) if 0 < left < math.inf else poll
                 told = ""
             except SpotError as error:
                 if error.text != told:
                     LOG.warning("sync: %s", error)
                 told = error.text
-            await asyncio.sleep(SYNC_POLL if self._clock.scale.speed == 1 else CONTROL)
+            await asyncio.sleep(min(wait, poll))

@@ -224,6 +224,15 @@ class Store:
             else:
                 connection.execute("REPLACE INTO state VALUES (?, ?)", [name, msgspec.msgpack.encode(value)])
 
+    def swap(self, name: str, before: Any, after: Any) -> bool:
+        """Keep a value in place of another (None: of none); False where another process has just done so."""
+        with self._transaction() as connection:
+            row = connection.execute("SELECT value FROM state WHERE name = ?", [name]).fetchone()
+            if (row and row[0]) != (None if before is None else msgspec.msgpack.encode(before)):
+                return False
+            connection.execute("REPLACE INTO state VALUES (?, ?)", [name, msgspec.msgpack.encode(after)])
+            return True
+
     # --- encounters ---
 
     def keep_encounters(self, encounters: Iterable[Encounter]) -> None:

@@ -1,16 +1,23 @@
-"""Asking for the signatures on contacts: each through a proxy and at a time drawn for it, until it has them."""
+"""Asking for the signatures on contacts: each through a proxy and at a time drawn for it, until it has them.
+
+With cover, a submission goes out whenever a slot comes: a contact that is due, else a dummy, which differs from one in
+nothing but that nobody has its CCM. Nothing that a contact's answer says makes anything else go out, or sooner.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from agent import transport
 from agent.drawing import backoff, draw_proxy
 from agent.following import look_soon
+from agent.slots import Pace, Slots
 from agent.store import Encounter, State
 from protocol import contact, encounter, messages
+from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import Malformed, NotMine, Refused, SpotError, Unreachable
 
 if TYPE_CHECKING:
@@ -29,22 +36,88 @@ RETRY_FIRST = 60.0  # seconds until an unreachable backend is tried again; doubl
 RETRY_LAST = 3600.0
 LEASE = 120.0  # seconds that a submission under way is left alone by other processes
 REFUSALS = 3  # answers of drawn proxies until a contact is given up: those of one group may lie
-PARALLEL = 4  # submissions under way at once
+PARALLEL = 4  # submissions under way at once, without cover
+SLOT = "submission slot"  # names in the store
+PACE = "submission pace"
+MOST = 2000  # submissions of a day
 
 
 class Submitting:
     """One agent's submissions."""
 
-    def __init__(self, curve: Curve, chance: chances.Random, store: Store, clock: Clock, member: Member) -> None:
-        """chance: a cryptographic source."""
+    def __init__(
+        self, curve: Curve, chance: chances.Random, wire: chances.Random, store: Store, clock: Clock, member: Member
+    ) -> None:
+        """chance: a cryptographic source; wire: one of what is seen on the network only."""
         self._curve = curve
         self._chance = chance
+        self._wire = wire
         self._store = store
         self._clock = clock
         self._member = member
+        self._slots = Slots(SLOT, wire, store, clock)
 
-    async def submit_due(self, progress: Progress) -> None:
-        """Submit all contacts whose time has come."""
+    def next_at(self) -> float:
+        """When something goes out next, seconds since 1970."""
+        if base := self._base():
+            return self._slots.next_at(self._pace().gap(base))
+        due = self._store.next_due()
+        return math.inf if due is None else due
+
+    async def act(self, progress: Progress) -> None:
+        """Send what it is time for: at a slot one submission; without cover all contacts that are due."""
+        if base := self._base():
+            await self._use_slot(base, progress)
+        else:
+            await self._submit_due(progress)
+
+    def _base(self) -> float:
+        return self._member.account.parameters.limits.submission_gap
+
+    def _pace(self) -> Pace:
+        return self._store.get(PACE, Pace) or Pace()
+
+    async def _use_slot(self, base: float, progress: Progress) -> None:
+        pace = self._pace()
+        if not self._slots.take(pace.gap(base)):
+            return
+        now = self._clock.now()
+        due = [one for one in self._store.due_encounters(now) if not self._is_over(one, now)]
+        after = pace.after(len(due), base, MOST, now)
+        if after != pace:
+            self._store.put(PACE, after)
+        if due:
+            await self._submit(self._chance.choice(due), progress)
+        else:
+            await self._pretend(progress)
+
+    async def _pretend(self, progress: Progress) -> None:
+        """Submit what only this device will ever submit."""
+        progress.dummies += 1
+        try:
+            await self._ask(self._chance.randbytes(32), self._plausible_day())
+        except SpotError as error:
+            LOG.debug("a dummy: %s", error)
+
+    def _plausible_day(self) -> int:
+        """Of a contact of the last 24 hours; the proxy reads it."""
+        mine, now = self._member.account, self._clock.now()
+        drawn = encounter.day_of(now - self._chance.uniform(0, SECONDS_A_DAY))
+        # Days before are for a device whose credential is over, as long as it has contacts of such days to ask for.
+        today, days = encounter.day_of(now), mine.parameters.limits.ask_days
+        fitting = (day for day in (drawn, *range(today, today - days, -1)) if mine.can_submit(day))
+        return next(fitting, today)
+
+    def _is_over(self, one: Encounter, now: float) -> bool:
+        """Whether it is too late to ask for this one, which is noted then."""
+        # Of one that was signed before, the server keeps both sides for as long as this device does.
+        days = self._member.account.parameters.limits.ask_days
+        if one.record is not None or encounter.day_of(now) <= one.day + days:
+            return False
+        self._store.settle(one, State.ENDED, problem="the other side never came")
+        return True
+
+    async def _submit_due(self, progress: Progress) -> None:
         limit = asyncio.Semaphore(PARALLEL)
 
         async def bounded(one: Encounter) -> None:
@@ -62,20 +135,17 @@ class Submitting:
     async def _submit(self, one: Encounter, progress: Progress) -> None:
         now = self._clock.now()
         limits = self._member.account.parameters.limits
-        # Of one that was signed before, the server keeps both sides for as long as this device does.
-        if one.record is None and encounter.day_of(now) > one.day + limits.ask_days:
-            self._store.settle(one, State.ENDED, problem="the other side never came")
-            return
-        if not self._store.lease(one, now + LEASE):
+        if self._is_over(one, now) or not self._store.lease(one, now + LEASE):
             return
         attempts = one.attempts + 1
         progress.submitted += 1
         try:
-            record = await self._ask(one)
+            record = await self._ask(encounter.ccm_of(one.secret), one.day, one)
         except NotMine as error:  # one of the two has older parameters than the other: no refusal of the contact
             due = now + backoff(self._chance, attempts, RETRY_FIRST, RETRY_LAST)
             self._store.settle(one, one.state, due=due, problem=error.text, refusals=one.refusals)
-            look_soon(self._store, now)
+            if not limits.submission_gap:  # with cover, no contact makes anything else go out
+                look_soon(self._store, now)
             progress.failed += 1
         except (Refused, Malformed) as error:
             refusals = one.refusals + 1
@@ -97,18 +167,17 @@ class Submitting:
                 self._store.settle(one, State.SIGNED, record=messages.encode(record))
                 progress.signed += 1
 
-    async def _ask(self, one: Encounter) -> messages.ContactRecord | None:
-        """Submit through a proxy drawn for this contact; None: pending."""
+    async def _ask(self, ccm: bytes, day: int, one: Encounter | None = None) -> messages.ContactRecord | None:
+        """Submit through a proxy drawn for it; None: pending. one: the contact, None for a dummy."""
         mine = self._member.account
-        ccm = encounter.ccm_of(one.secret)
-        number = mine.issuer_of(one.day)
+        number = mine.issuer_of(day)
         issuer, own = mine.keys.issuer(number), mine.credentials[number]
 
         def prove() -> Submission:
-            return contact.submit(self._curve, self._chance.randbytes, own, issuer, number, ccm, one.day)
+            return contact.submit(self._curve, self._chance.randbytes, own, issuer, number, ccm, day)
 
         submission = await asyncio.to_thread(prove)
-        proxy = draw_proxy(self._chance, mine.parameters, one)
+        proxy = draw_proxy(self._wire, mine.parameters, one)
         roots, body = mine.parameters.roots, messages.encode(submission)
         data = await transport.post(proxy, messages.SUBMISSION_PATH, body, trust=roots)
         record = messages.decode(messages.Answer, messages.unpad(data)).record

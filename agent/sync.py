@@ -1,13 +1,14 @@
 """The network side of the agent: follows the authority's chains, submits contacts, asks again while they are pending.
 
 What is private about it: every request travels on a connection of its own; every contact goes through a proxy drawn
-for it, at a time drawn for it; the heads of both chains are compared over two groups.
+for it, at a time drawn for it, in place of a dummy; the heads of both chains are compared over two groups.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,6 +22,7 @@ from protocol.errors import SpotError
 
 if TYPE_CHECKING:
     import random as chances
+    from collections.abc import Awaitable, Callable
 
     from agent.account import Account
     from agent.clock import Clock
@@ -33,7 +35,7 @@ REFRESH = 3600.0  # seconds between two looks at the chains
 
 
 class Progress(msgspec.Struct, kw_only=True):
-    """What one step did."""
+    """What was done. submitted: real contacts; dummies: messages that only look like them, or like declarations."""
 
     submitted: int = 0
     signed: int = 0
@@ -41,20 +43,43 @@ class Progress(msgspec.Struct, kw_only=True):
     failed: int = 0
     publications: int = 0
     exposures: int = 0
+    dummies: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One kind of dealings: when there is something to do next, seconds since 1970, and doing it."""
+
+    next_at: Callable[[], float]
+    act: Callable[[Progress], Awaitable[None]]
 
 
 class Sync:
     """One agent's dealings with the backend. Raises nothing expected: problems go into the store, to be shown."""
 
-    def __init__(self, curve: Curve, chance: chances.Random, store: Store, clock: Clock) -> None:
-        """chance: a cryptographic source, such as `random.SystemRandom()`."""
+    def __init__(
+        self,
+        curve: Curve,
+        chance: chances.Random,
+        store: Store,
+        clock: Clock,
+        wire: chances.Random | None = None,
+    ) -> None:
+        """chance: a cryptographic source, such as `random.SystemRandom()`.
+
+        wire: another one, of which come the times and proxies that are seen on the network, and nothing else.
+        """
         self._curve = curve
+        self._wire = wire or chance
         self._chance = chance
         self._store = store
         self._clock = clock
         self._member = account.Member(curve, store)
-        self._following = Following(curve, chance, store, clock, self._member)
-        self._submitting = Submitting(curve, chance, store, clock, self._member)
+        self._following = Following(curve, self._wire, store, clock, self._member)
+        submitting = Submitting(curve, chance, self._wire, store, clock, self._member)
+        self._look = Line(self._look_at, self._look_now)
+        self.lines = (self._look, Line(submitting.next_at, submitting.act))
+        """All of them. Each goes on by itself, so that none waits for what another does with contacts."""
 
     @property
     def account(self) -> Account:
@@ -67,20 +92,21 @@ class Sync:
 
     def next_step(self) -> float:
         """When there is something to do next, seconds since 1970."""
-        due = self._store.next_due()
-        refresh = self.status().refresh_at
-        return refresh if due is None else min(due, refresh)
+        return min(line.next_at() for line in self.lines)
 
     async def step(self, *, refresh: bool = False) -> Progress:
         """Do everything that is due; `refresh`: look at the chains even if it is not time. Raises Moved."""
         account.check_not_moved(self._store)
         progress = Progress()
-        if refresh or self._clock.now() >= self.status().refresh_at:
-            await self._look(progress)
-        await self._submitting.submit_due(progress)
+        for line in self.lines:
+            if (refresh and line is self._look) or self._clock.now() >= line.next_at():
+                await line.act(progress)
         return progress
 
-    async def _look(self, progress: Progress) -> None:
+    def _look_at(self) -> float:
+        return self.status().refresh_at
+
+    async def _look_now(self, progress: Progress) -> None:
         """Follow the chains, renew the credential if it is time to, and note how it went."""
         now = self._clock.now()
         before = self.status()
@@ -94,7 +120,7 @@ class Sync:
                 tried=now,
                 failures=failures,
                 problem=error.text,
-                refresh_at=now + backoff(self._chance, failures, RETRY_FIRST, RETRY_LAST),
+                refresh_at=now + backoff(self._wire, failures, RETRY_FIRST, RETRY_LAST),
             )
         else:
             groups = len(self.account.parameters.groups)
@@ -108,7 +134,7 @@ class Sync:
                 succeeded=now,
                 routes=routes,
                 problem=problem,
-                refresh_at=now + REFRESH * self._chance.uniform(0.75, 1.25),
+                refresh_at=now + REFRESH * self._wire.uniform(0.75, 1.25),
             )
         self._store.put(SYNC, status)
 

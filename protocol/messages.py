@@ -339,7 +339,9 @@ class Limits(Message, frozen=True, kw_only=True):
     epoch: s; minimum: s between first and last sighting for a contact to count; first_seen_days: how many days back
     the server takes a nullifier it never saw; ask_days: how long an agent asks for the other side; retention_days;
     clock_tolerance: s; contacts: at most, in one report; floor: tokens of a day are padded to multiples of it;
-    delay: s, the longest random wait before a submission; retry_first, retry_last: s, backoff while pending.
+    delay: s, the longest random wait before a submission; retry_first, retry_last: s, backoff while pending;
+    submission_gap, declaration_gap: s, the mean between two submissions or declarations of an agent, real ones or
+    dummies; 0: no dummies.
     """
 
     epoch: Annotated[int, Meta(ge=10, le=86400)]
@@ -353,6 +355,8 @@ class Limits(Message, frozen=True, kw_only=True):
     delay: Annotated[int, Meta(ge=0, le=86400)]
     retry_first: Annotated[int, Meta(ge=1, le=86400)]
     retry_last: Annotated[int, Meta(ge=1, le=86400)]
+    submission_gap: Annotated[int, Meta(ge=0, le=86400)] = 0
+    declaration_gap: Annotated[int, Meta(ge=0, le=30 * 86400)] = 0
 
 
 class Parameters(Message, frozen=True, kw_only=True):

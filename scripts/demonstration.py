@@ -189,6 +189,7 @@ async def start_backend(stage: Stage, stack: contextlib.AsyncExitStack) -> str:
         *("init", folder, "--name", "Demo Hospital", "--port", str(free_ports(4))),
         *("--clock", str(stage.clock.scale)),
         *("--set", "limits.epoch=300", "--set", "limits.delay=120", "--set", "limits.retry_first=120"),
+        *("--set", "limits.submission_gap=60", "--set", "limits.declaration_gap=300"),
         *("--publish-every", "60"),
         quiet=True,
     )

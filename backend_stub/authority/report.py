@@ -21,6 +21,7 @@ from backend_stub.authority.join import hash_of
 from backend_stub.authority.verifying import Grounds
 from backend_stub.clock import today
 from backend_stub.keyring import keys
+from backend_stub.network import pacing
 from backend_stub.storage import database as db
 from backend_stub.storage import tables
 from protocol import declaration, encounter, messages, parameters
@@ -93,7 +94,7 @@ async def declare(authority: Authority, sealed: SealedReport) -> tuple[bytes, fl
     Who waits for that time holds nothing of the report any more. Raises NotMine or Malformed where it cannot be opened.
     """
     loop = asyncio.get_running_loop()
-    due = loop.time() + len(sealed.sealed) * PACE
+    began, step = loop.time(), len(sealed.sealed) * PACE
     now = authority.clock.now()
     known = await authority.database.run(lambda connection: chains.known(connection, sealed.parameters, now))
     if known is None:
@@ -102,7 +103,8 @@ async def declare(authority: Authority, sealed: SealedReport) -> tuple[bytes, fl
     # A report that comes again while it is checked waits for the answer: no code has more checked than its attempts.
     lock = authority.under_way.setdefault(opened.digest, asyncio.Lock())
     async with lock:
-        return await _answer(authority, opened), due
+        answer = await _answer(authority, opened)
+        return answer, pacing.due(began, step)
 
 
 def _open(authority: Authority, seal_key: bytes, sealed: SealedReport) -> Opened:

@@ -32,6 +32,8 @@ LIMITS = Limits(
     delay=600,
     retry_first=3600,
     retry_last=43200,
+    submission_gap=900,
+    declaration_gap=14400,
 )
 RISK, ONSET = PRESETS["spot"].risk, PRESETS["spot"].onset
 

@@ -19,7 +19,7 @@ from backend_stub.following.checking import check_submissions
 from backend_stub.following.parameters import HEADS_LIMIT, Follower
 from backend_stub.following.signing import CREDENTIAL, Membership
 from backend_stub.keyring import keys
-from backend_stub.network import web
+from backend_stub.network import pacing, web
 from backend_stub.network.calling import Peers, session
 from backend_stub.network.identity import Identity
 from backend_stub.network.listening import ANSWER_SECONDS
@@ -46,6 +46,10 @@ log = logging.getLogger(__name__)
 SUBMISSION_LIMIT = 4096
 OUTCOMES_LIMIT = 1 << 20
 MOST_WAITING = 4096  # submissions in hand at once
+MOST_POOLS = 16  # pools in work at once: what comes meanwhile waits, and what is too much is refused
+ANSWER_STEP = (
+    0.25  # of the wait for a pool: pools are answered at multiples of it, so that a yes takes no longer than a no
+)
 CACHE_LIMIT = 1 << 24  # bytes
 
 Result = ContactRecord | SpotError | None
@@ -72,6 +76,7 @@ class Extender:
         self._random = random
         self.forwards: Callable[[float], None] = lambda _size: None  # is told how large each pool is
         self._waiting: asyncio.Queue[tuple[Submission, asyncio.Future[Result]]] = asyncio.Queue(MOST_WAITING)
+        self._free = asyncio.Semaphore(MOST_POOLS)
 
     async def submission(self, request: http.Request) -> http.Response:
         """A contact record or `pending`, both of one size."""
@@ -99,6 +104,7 @@ class Extender:
         """Pool what comes within the wait, up to the pool's size, and forward each pool shuffled."""
         async with asyncio.TaskGroup() as group:
             while True:
+                await self._free.acquire()
                 pool = [await self._waiting.get()]
                 try:
                     async with asyncio.timeout(self._told.pool_wait):
@@ -111,6 +117,7 @@ class Extender:
                 group.create_task(self._answer(pool))
 
     async def _answer(self, pool: Sequence[tuple[Submission, asyncio.Future[Result]]]) -> None:
+        began = asyncio.get_running_loop().time()
         results: Sequence[Result]
         try:
             results = await self._results([one for one, _ in pool])
@@ -119,6 +126,8 @@ class Extender:
         except Exception:
             log.exception("a pool of submissions failed in a way nobody thought of")
             results = [SpotError("something went wrong at the proxy; try another one")] * len(pool)
+        self._free.release()
+        await pacing.wait(pacing.due(began, ANSWER_STEP * self._told.pool_wait))
         for (_, future), result in zip(pool, results, strict=True):
             if not future.done():
                 future.set_result(result)

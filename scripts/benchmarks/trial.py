@@ -41,7 +41,13 @@ if TYPE_CHECKING:
 
 SPEED = 60.0  # an agent's minute is a second
 STEP = 20.0  # s of the machine's clock by which others are stepped at most
-SETTINGS = {"limits.delay": 300, "limits.retry_first": 120, "limits.retry_last": 1200}  # seconds of that clock
+SETTINGS = {  # seconds of that clock
+    "limits.delay": 300,
+    "limits.retry_first": 120,
+    "limits.retry_last": 1200,
+    "limits.submission_gap": 0,
+    "limits.declaration_gap": 0,
+}
 PUBLISH_EVERY = 600.0
 POOL_WAIT = 0.3  # s
 USERS = 40  # light clients' credentials, at most

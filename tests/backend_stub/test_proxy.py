@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from backend_stub.authority import service as authority
-from backend_stub.network import calling
+from backend_stub.network import calling, pacing
 from backend_stub.operations.running import Backend, running
 from backend_stub.proxy import service as proxy
 from backend_stub.server import service as server
@@ -43,11 +43,11 @@ async def test_requests_are_pooled_and_shuffled(
 
     monkeypatch.setattr(proxy.Extender, "_ask_server", watched)
     monkeypatch.setattr("secrets.SystemRandom.shuffle", lambda _self, pool: pool.reverse())
-    await support.found(tmp_path / "backend", clock, replace(support.PLAN, pool_wait=60))
+    await support.found(tmp_path / "backend", clock, replace(support.PLAN, pool_wait=12))
     file = tmp_path / "backend" / "proxy-group-1-1" / "settings.toml"
     file.write_text(file.read_text().replace("pool_size = 64", "pool_size = 8"))
     other = tmp_path / "backend" / "proxy-group-2-1" / "settings.toml"
-    other.write_text(other.read_text().replace("pool_wait = 60", "pool_wait = 0.01"))
+    other.write_text(other.read_text().replace("pool_wait = 12", "pool_wait = 0.01"))
     async with running(tmp_path / "backend", clock) as backend, calling.session() as asking:
         there = support.World(backend, clock, asking)
         there.proxies = there.proxies[1:]
@@ -62,6 +62,70 @@ async def test_requests_are_pooled_and_shuffled(
         await asyncio.gather(*sending)
     assert [sorted(pool) for pool in pools] == [sorted(one.ccm for one in asked)]
     assert len(pools[0]) == 8
+
+
+async def test_no_more_than_so_many_pools_are_in_work_at_once(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a server that hangs would fill a proxy's memory, whatever its queue takes."""
+    at_once = 0
+    go_on = asyncio.Event()
+    ask = proxy.Extender._ask_server
+
+    async def watched(self: proxy.Extender, submissions: Sequence[Submission]) -> Sequence[Outcome]:
+        nonlocal at_once
+        at_once += 1
+        await go_on.wait()
+        return await ask(self, submissions)
+
+    monkeypatch.setattr(proxy.Extender, "_ask_server", watched)
+    user = await there.user()
+    asked = [await there.submission(user, Encounter()) for _ in range(2 * proxy.MOST_POOLS)]
+    sending = []
+    for one in asked:
+        sending.append(asyncio.create_task(there.send_submission(one)))
+        await asyncio.sleep(0.03)  # more than a pool waits
+    assert at_once == proxy.MOST_POOLS
+    go_on.set()
+    await asyncio.gather(*sending)
+
+
+@pytest.mark.parametrize(("took", "steps"), [(0.0, 1), (0.3, 1), (1.5, 2), (7.9, 8)])
+async def test_an_answer_is_due_at_a_multiple_of_the_step(took: float, steps: int) -> None:
+    began = asyncio.get_running_loop().time() - 0.1 * took
+    assert pacing.due(began, 0.1) == pytest.approx(began + 0.1 * steps)
+
+
+async def test_what_an_answer_says_does_not_change_when_it_is_given(
+    there: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the work: the answers wait for the same moments after their pools began."""
+    waited: list[tuple[float, float]] = []
+
+    async def watched(until: float) -> None:
+        waited.append((asyncio.get_running_loop().time(), until))
+
+    steps: list[float] = []
+    honest = pacing.due
+
+    def noted(began: float, step: float) -> float:
+        steps.append((honest(began, step) - began) / step)
+        return honest(began, step)
+
+    monkeypatch.setattr(pacing, "wait", watched)
+    monkeypatch.setattr(pacing, "due", noted)
+    left, right = await there.pair()
+    met = Encounter()
+    assert await there.submit(left, met) is None
+    assert await there.submit(right, met) is not None
+    late = replaced_day(await there.submission(left, Encounter()))
+    with pytest.raises(Refused):
+        await there.send_submission(late)
+    assert len(waited) == 3, "pending, signed, refused"
+    assert all(step == pytest.approx(round(step)) for step in steps)
+    assert all(until > now for now, until in waited)
+
+
+def replaced_day(one: Submission) -> Submission:
+    return msgspec.structs.replace(one, day=one.day - 1)
 
 
 @pytest.mark.parametrize("fault", ["wrong signature", "no point", "another day", "too few", "nonsense"])

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 NOON = 20_000 * 86400 + 43200.0
 DAY = 86400.0
+NO_COVER = {"limits.submission_gap": 0, "limits.declaration_gap": 0}  # everything is sent when it is due
 STEP = 2.0  # seconds between sightings
 
 
@@ -160,7 +161,7 @@ async def world(
 ) -> AsyncIterator[World]:
     """A backend whose parts run, and people who have joined it."""
     clock = JumpingClock()
-    policy = changed(Policy(), {"limits.delay": 0, **(settings or {})})
+    policy = changed(Policy(), {**NO_COVER, "limits.delay": 0, **(settings or {})})
     await found(folder / "backend", Plan(port=0, policy=policy, curve=curve, pool_wait=0.01, tls=False), clock=clock)
     async with running(folder / "backend", clock) as backend:
         with contextlib.ExitStack() as stores:

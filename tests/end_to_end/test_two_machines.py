@@ -48,6 +48,8 @@ POLICY = {
     "limits.delay": 2,
     "limits.retry_first": 4,
     "limits.retry_last": 8,
+    "limits.submission_gap": 0,
+    "limits.declaration_gap": 0,
     "risk.warn_at": 0.5,
 }
 CONTACTS = 4

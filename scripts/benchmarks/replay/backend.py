@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from backend_stub import settings
 from backend_stub.operations.founding import Plan, found
-from backend_stub.operations.policy import Policy
+from backend_stub.operations.policy import Policy, changed
 
 if TYPE_CHECKING:
     import random
@@ -130,7 +130,7 @@ async def establish(folder: Path, clock: SharedClock) -> None:
         port=0,
         groups=GROUPS,
         proxies_per_group=EACH,
-        policy=Policy(),
+        policy=changed(Policy(), {"limits.submission_gap": 0, "limits.declaration_gap": 0}),
         pool_wait=POOL_WAIT,
     )
     await found(folder, plan, clock=clock)
