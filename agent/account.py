@@ -160,6 +160,14 @@ class Member:
             self._account, self._membership = open_account(self._curve, self._store), membership
         return self._account
 
+    def account_at(self, now: float) -> Account:
+        """The account, to prove or seal by at this time (seconds since 1970). Raises NotJoined, Moved, KeyChanged.
+
+        KeyChanged: the parameters have run out. Their keys may be stolen since, which withholding new ones would hide.
+        """
+        parameters.check_validity(self.account.parameters, now)
+        return self.account
+
 
 async def fetch_authority(url: str) -> list[tuple[Trusted, messages.Link]]:
     """Follow an authority's parameters from the genesis to now. Raises Unreachable, Malformed, KeyChanged.

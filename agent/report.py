@@ -79,9 +79,12 @@ class Reporter:
         return next((one for one in self._store.reports() if one.code == code and one.receipt is None), None)
 
     async def make(self, code: str, days: Collection[int]) -> StoredReport:
-        """A report of the declarable contacts of these days, kept before it is sent. Raises Malformed, Refused."""
+        """A report of the declarable contacts of these days, kept before it is sent.
+
+        Raises Malformed, Refused, and KeyChanged where the parameters have run out.
+        """
         code = declaration.normal_code(code)
-        mine = self._member.account
+        mine = self._member.account_at(self._clock.now())
         chosen = [
             one for day, contacts in declarable(self._store, mine.parameters).items() if day in days for one in contacts
         ]
@@ -118,32 +121,27 @@ class Reporter:
     async def send(self, stored: StoredReport) -> Receipt:
         """Send a report through drawn proxies and note the answer. Sending it again later is safe.
 
-        Raises Unreachable, CodeRefused, ReportRefused; NotMine for a report by former parameters.
+        Raises Unreachable, CodeRefused, ReportRefused; NotMine for a report by former parameters; KeyChanged where the
+        parameters have run out.
         """
+        now = self._member.account_at(self._clock.now()).parameters
         report = messages.decode(messages.Report, stored.report)
         # The authority opens it by the parameters that it names, whatever came after them.
-        key = stored.seal_key or self._member.account.parameters.seal_key
+        key = stored.seal_key or now.seal_key
         failure: SpotError = Unreachable("no proxy could be asked; try again")
         not_mine: set[str] = set()  # groups of which a proxy said so
         for _ in range(TRIES):
             # Sealed afresh each time, so that two proxies do not see that it is the same.
             body = messages.encode(declaration.seal(report, key, stored.parameters))
-            asked = self._member.account.parameters
-            proxy = draw_proxy(self._chance, asked)
+            proxy = draw_proxy(self._chance, now)
             try:
-                data = await transport.post(
-                    proxy,
-                    messages.DECLARATION_PATH,
-                    body,
-                    transport.LONG_TIMEOUT,
-                    asked.roots,
-                )
+                data = await transport.post(proxy, messages.DECLARATION_PATH, body, transport.LONG_TIMEOUT, now.roots)
                 receipt = declaration.open_receipt(data, stored.reply_key)
                 break
             except SpotError as error:
                 failure = error
                 if isinstance(error, NotMine):
-                    not_mine |= {group.name for group in asked.groups if proxy in group.proxies}
+                    not_mine |= {group.name for group in now.groups if proxy in group.proxies}
         else:
             if self._has_run_out(stored, not_mine):
                 self._store.drop_report(stored)

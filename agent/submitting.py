@@ -169,7 +169,7 @@ class Submitting:
 
     async def _ask(self, ccm: bytes, day: int, one: Encounter | None = None) -> messages.ContactRecord | None:
         """Submit through a proxy drawn for it; None: pending. one: the contact, None for a dummy."""
-        mine = self._member.account
+        mine = self._member.account_at(self._clock.now())
         number = mine.issuer_of(day)
         issuer, own = mine.keys.issuer(number), mine.credentials[number]
 

@@ -11,6 +11,7 @@ from agent.clock import day_text
 from agent.commands import views
 from agent.commands.desk import Desk, Json, Yes, err, finish, out, read_day, show
 from agent.store import Store
+from agent.sync import Sync
 from protocol.errors import Misuse
 
 
@@ -30,6 +31,9 @@ def declare_command(
     code = code or typer.prompt("Report code")
     with desk.store() as store:
         account.check_not_moved(store)
+        if desk.clock.now() > account.read_trusted(store).parameters.valid_until:
+            with err.status("asking the authority for its newest parameters"):
+                finish(Sync(curve, desk.chance, store, desk.clock).step(refresh=True))
         worker = report.Reporter(curve, desk.chance, store, desk.clock)
         stored = worker.outstanding(code)
         if stored is None:

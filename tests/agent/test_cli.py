@@ -23,9 +23,11 @@ import pytest
 
 from agent import __main__ as entry
 from agent import cli, service
+from agent.following import read_status
 from agent.settings import FILE
 from agent.store import State
 from protocol import chain, hashing, messages, parameters
+from protocol.errors import KeyChanged
 from tests.agent import joined
 from tests.agent.clocks import NOON
 from tests.agent.joined import met
@@ -389,6 +391,16 @@ def test_declaring_says_which_near_contacts_come_too_late(spot: Spot, store: Sto
     store.keep_encounters([replace(one, state=State.WAITING) for one in (met("late"), met("far", attenuation=90.0))])
     output = spot("declare", CODE, said="n\n")[1]
     assert "1 more near contacts are not signed yet, the latest of 2024-10-04" in output
+
+
+def test_declaring_looks_for_newer_parameters_first_where_those_known_have_run_out(spot: Spot, store: Store) -> None:
+    signed(store)
+    joined.move_on(store, issued_at=int(NOON) - 60, valid_until=int(NOON) - 1)
+    code, _, errors = spot("declare", CODE, "--yes")
+    assert code == KeyChanged.exit_code
+    assert "run out" in errors
+    assert read_status(store).tried > 0
+    assert store.reports() == []
 
 
 def test_a_report_code_does_not_stay_in_the_process_list(spot: Spot, store: Store) -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace as replaced
 from agent.report import Reporter, ReportRefused, declarable
 from agent.store import State
 from protocol import declaration, messages
-from protocol.errors import CodeRefused, NotMine, Refused, Unreachable
+from protocol.errors import CodeRefused, KeyChanged, NotMine, Refused, Unreachable
 from tests.agent import joined
 from tests.agent.clocks import NOON, VirtualClock
 from tests.agent.joined import met, world
@@ -217,6 +217,20 @@ async def test_not_mine_of_one_proxy_is_enough_once_the_parameters_have_run_out(
     with pytest.raises(NotMine, match="declare again"):
         await reporter.send(stored)
     assert reporter.outstanding(CODE) is None
+
+
+async def test_nothing_is_declared_by_parameters_that_have_run_out(
+    reporter: Reporter, server: Server, clock: VirtualClock
+) -> None:
+    """Whoever withholds new ones could have it sealed to a key that was stolen since."""
+    stored = await reporter.make(CODE, [DAY])
+    clock.set(world().parameters.valid_until + 1.0)
+    with pytest.raises(KeyChanged, match="run out"):
+        await reporter.make(CODE, [DAY])
+    with pytest.raises(KeyChanged, match="run out"):
+        await reporter.send(stored)
+    assert reporter.outstanding(CODE) == stored
+    assert server.bodies == []
 
 
 async def test_too_many_contacts(store: Store, reporter: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:

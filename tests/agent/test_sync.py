@@ -156,6 +156,21 @@ async def test_what_is_no_refusal_is_tried_for_ever(
     assert the_one(store).state is State.WAITING
 
 
+async def test_nothing_is_submitted_by_parameters_that_have_run_out(
+    store: Store, sync: Sync, server: Server, clock: VirtualClock
+) -> None:
+    late = int(world().parameters.valid_until) + 1.0
+    store.keep_encounters([replace(met("late", first=late - 3600), state=State.WAITING, due=late)])
+    a_proxy(server)
+    for _ in range(REFUSALS + 1):
+        clock.set(max(late, *(one.due for one in store.encounters())))
+        await sync.step()
+    assert server.bodies.count(b"") == len(server.bodies), "heads were asked for, nothing was submitted"
+    (one,) = store.encounters(state=State.WAITING)
+    assert "run out" in one.problem
+    assert one.refusals == 0
+
+
 async def test_requests_do_not_share_connections(store: Store, sync: Sync, server: Server) -> None:
     store.keep_encounters([replace(met(f"peer {number}"), state=State.WAITING, due=NOON) for number in range(9)])
     a_proxy(server)
