@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from ble.frame import Block
 from protocol import encounter
 
@@ -40,10 +42,11 @@ class OwnEpoch:
 class Epochs:
     """Which own key is on air, and which recent ones can still be used. A restart or a pause gets a fresh key."""
 
-    def __init__(self, length: int, tx_power: int, random: Random) -> None:
+    def __init__(self, length: int, tx_power: int, random: Random | None = None) -> None:
         """length: seconds of an epoch, aligned to the clock so that all devices change at once; tx_power: dBm.
 
-        The length may be changed at any time; it holds from the next key on.
+        random: for keys that have to come out the same again; without it OpenSSL draws them, so that no copy of a
+        secret is Python's, which wipes nothing. The length may be changed at any time; it holds from the next key on.
         """
         self.length = length
         self._tx_power = tx_power
@@ -54,7 +57,7 @@ class Epochs:
     def fresh(self, now: float) -> OwnEpoch:
         """A fresh key for the rest of this epoch, not on air yet."""
         number = encounter.epoch_of(now, self.length)
-        key = encounter.EpochKey(self._random(32))
+        key = encounter.EpochKey(self._random(32) if self._random else X25519PrivateKey.generate())
         block = Block(key.ebid, self._tx_power).encode()
         own = OwnEpoch(number, key, block, float(number * self.length), float((number + 1) * self.length))
         self._alive.append(own)

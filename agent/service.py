@@ -150,7 +150,7 @@ class Service:
         with running_lock(self._store.folder, PROBE):
             self._store.put(STOP, None)
             self._known_limits = limits = self._sync.account.parameters.limits
-            self._epochs = Epochs(limits.epoch, self._radio.tx_power, self._chance.randbytes)
+            self._epochs = Epochs(limits.epoch, self._radio.tx_power)
             self._proximity = Proximity(self._epochs, correction)
             self._keeper = Keeper(self._store, self._proximity, self._limits, self._chance, self._clock)
             self._keeper.recover()

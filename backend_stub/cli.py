@@ -23,6 +23,7 @@ from backend_stub.commands import (
     service,
     status,
 )
+from backend_stub.keyring import memory
 from protocol.errors import SpotError
 
 EXAMPLES = """
@@ -114,6 +115,7 @@ app.add_typer(parameters_app, name="parameters")
 
 def main() -> None:
     """Run the command; an expected error is one line and an exit code."""
+    memory.keep_off_disk()
     try:
         app()
     except SpotError as error:

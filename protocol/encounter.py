@@ -34,9 +34,10 @@ class EpochKey:
 
     __slots__ = ("_secret", "ebid")
 
-    def __init__(self, seed: bytes) -> None:
-        """seed: 32 fresh random bytes."""
-        self._secret: X25519PrivateKey | None = X25519PrivateKey.from_private_bytes(seed)
+    def __init__(self, seed: bytes | X25519PrivateKey) -> None:
+        """seed: 32 fresh random bytes, of which a copy stays Python's; or what OpenSSL drew, and wipes when it goes."""
+        own = seed if isinstance(seed, X25519PrivateKey) else X25519PrivateKey.from_private_bytes(seed)
+        self._secret: X25519PrivateKey | None = own
         self.ebid = self._secret.public_key().public_bytes_raw()
 
     def destroy(self) -> None:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from multiprocessing import connection
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from backend_stub.keyring import memory
 from protocol.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Workers:
 def _begin() -> None:
     """What a worker does first: Ctrl-C is for the process that began it, whose end is its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    memory.keep_off_disk()
     with suppress(AttributeError, OSError):  # Windows has no os.nice
         os.nice(NICE)
     threading.Thread(target=_end_with_parent, daemon=True).start()

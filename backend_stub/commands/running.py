@@ -82,6 +82,7 @@ async def _up(folder: Path) -> None:
 async def _alone(
     folder: Path, port: int, watch_port: int | None, serving: Callable[..., AbstractAsyncContextManager[None]]
 ) -> None:
+    sealing.unlock_all([folder])
     changes: dict[str, Any] = {"share_port": True} | ({"port": port} if port else {})
     if watch_port is not None:
         changes["watch_port"] = watch_port

@@ -23,6 +23,7 @@ from protocol.errors import Malformed
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from backend_stub.keyring.passphrases import Passphrase
     from protocol.randomness import Random
 
 WORK = 18  # log2 of scrypt's N, as age itself takes: 256 MiB and about a second
@@ -39,7 +40,7 @@ _HEADER = re.compile(
 class Writer:
     """What is written goes sealed into a file; without `close` it cannot be opened."""
 
-    def __init__(self, file: BinaryIO, passphrase: bytes, random: Random, work: int | None = None) -> None:
+    def __init__(self, file: BinaryIO, passphrase: Passphrase, random: Random, work: int | None = None) -> None:
         self._file = file
         self._waiting = bytearray()
         work = work or WORK
@@ -66,7 +67,7 @@ class Writer:
 class Reader:
     """What is in such a file. Raises Locked for another passphrase, Malformed where it was altered or is cut."""
 
-    def __init__(self, file: BinaryIO, passphrase: bytes, name: str) -> None:
+    def __init__(self, file: BinaryIO, passphrase: Passphrase, name: str) -> None:
         self._file = file
         self._name = name
         key = self._open_header(passphrase)
@@ -77,7 +78,7 @@ class Reader:
         self._ready = b""
         self._next: bytes | None = file.read(CHUNK + _TAG)
 
-    def _open_header(self, passphrase: bytes) -> bytes:
+    def _open_header(self, passphrase: Passphrase) -> bytes:
         header = b"".join(self._file.readline(_HEADER_LIMIT) for _ in range(4))
         found = _HEADER.fullmatch(header)
         if found is None or int(found[3]) > MOST_WORK:
@@ -126,7 +127,7 @@ class _Chunks:
         return (self._number - 1).to_bytes(11, "big") + bytes([last])
 
 
-def _wrapping(passphrase: bytes, salt: bytes, work: int) -> ChaCha20Poly1305:
+def _wrapping(passphrase: Passphrase, salt: bytes, work: int) -> ChaCha20Poly1305:
     scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << work, r=8, p=1)
     return ChaCha20Poly1305(scrypt.derive(passphrase))
 

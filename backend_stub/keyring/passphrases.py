@@ -1,7 +1,8 @@
 """Where a passphrase comes from: never the command line or the environment, which other processes can see.
 
 In this order: what was given to this process before; the systemd credential `spot-backend-passphrase`; the file that
-SPOT_BACKEND_PASSPHRASE_FILE names (/dev/fd/3 for a file descriptor); a question on the terminal.
+SPOT_BACKEND_PASSPHRASE_FILE names (/dev/fd/3 for a file descriptor); a question on the terminal. One from a file is
+nowhere but in the buffer that `forget` wipes; a typed one has gone through Python's own texts, which nobody can wipe.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from backend_stub.keyring import memory
 from protocol.errors import Misuse, SpotError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import FileIO
 
 CREDENTIAL = "spot-backend-passphrase"
 VARIABLE = "SPOT_BACKEND_PASSPHRASE_FILE"
@@ -26,15 +29,19 @@ TRIES = 3
 
 T = TypeVar("T")
 
-_given: list[bytes] = []
+Passphrase: TypeAlias = bytes | bytearray
+
+_given: list[bytearray] = []
 
 
 def forget() -> None:
-    """Forget what was given before."""
+    """Wipe what was given before."""
+    for known in _given:
+        memory.wipe(known)
     _given.clear()
 
 
-def first_that_opens(opens: Callable[[bytes], T | None], what: str, error: type[SpotError]) -> T:
+def first_that_opens(opens: Callable[[Passphrase], T | None], what: str, error: type[SpotError]) -> T:
     """What `opens` makes of the first passphrase that it does not refuse with None. Raises `error` where there is none.
 
     That passphrase is remembered, as it may be that of others too.
@@ -49,7 +56,7 @@ def first_that_opens(opens: Callable[[bytes], T | None], what: str, error: type[
     raise error(f"this is not the passphrase of {what}; without it, restore a backup, or make a new backend")
 
 
-def _candidates(what: str, error: type[SpotError]) -> Iterator[bytes]:
+def _candidates(what: str, error: type[SpotError]) -> Iterator[bytearray]:
     source = _source()
     if source is not None:
         yield from_file(source)
@@ -71,20 +78,33 @@ def _source() -> Path | None:
     return Path(named) if named else None
 
 
-def from_file(file: Path) -> bytes:
+def from_file(file: Path) -> bytearray:
     """The passphrase in a file, without the end of its line. Raises Misuse, StorageError."""
     try:
         # systemd lets the service's user at a credential by an access list, which looks like a group's right.
         if file.parent != Path(os.environ.get("CREDENTIALS_DIRECTORY") or "/nowhere"):
             check_private(file)
-        with file.open("rb") as opened:
-            passphrase = opened.read(MOST + 1)
+        passphrase = bytearray(MOST + 1)
+        with file.open("rb", buffering=0) as opened:
+            size = _fill(passphrase, opened)
     except OSError as error:
         raise Misuse(f"the passphrase cannot be read from {file} ({error.strerror}); name another file") from None
-    return _checked(passphrase.rstrip(b"\r\n"), str(file))
+    while size and passphrase[size - 1] in b"\r\n":
+        size -= 1
+    del passphrase[size:]
+    return _checked(passphrase, str(file))
 
 
-def known(file: Path | None, what: str) -> bytes:
+def _fill(buffer: bytearray, file: FileIO) -> int:
+    """Read as much as there is room for; how much that was. From a pipe it comes in pieces."""
+    size = 0
+    with memoryview(buffer) as view:
+        while read := file.readinto(view[size:]):
+            size += read
+    return size
+
+
+def known(file: Path | None, what: str) -> bytearray:
     """A passphrase that was chosen before: from this file, or typed. Raises Misuse."""
     if file is not None:
         return from_file(file)
@@ -93,7 +113,7 @@ def known(file: Path | None, what: str) -> bytes:
     return _typed(f"Passphrase of {what}: ")
 
 
-def new(file: Path | None, what: str) -> bytes:
+def new(file: Path | None, what: str) -> bytearray:
     """A new passphrase: from this file, or typed twice. Raises Misuse."""
     if file is not None:
         return from_file(file)
@@ -105,15 +125,16 @@ def new(file: Path | None, what: str) -> bytes:
     return first
 
 
-def _typed(question: str) -> bytes:
+def _typed(question: str) -> bytearray:
     try:
-        return getpass.getpass(question).encode()
+        return bytearray(getpass.getpass(question).encode())
     except EOFError:
         raise Misuse("no passphrase was typed; try again") from None
 
 
-def _checked(passphrase: bytes, where: str) -> bytes:
-    if not SHORTEST <= len(passphrase.decode("utf-8", "replace")) <= MOST:
+def _checked(passphrase: bytearray, where: str) -> bytearray:
+    characters = sum(byte & 0xC0 != 0x80 for byte in passphrase)  # of UTF-8, without a copy as a text
+    if not SHORTEST <= characters <= MOST:
         raise Misuse(f"a passphrase has {SHORTEST} characters or more; {where} has not")
     return passphrase
 

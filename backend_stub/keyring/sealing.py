@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from backend_stub.keyring import passphrases
+from backend_stub.keyring import memory, passphrases
 from protocol.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from backend_stub.keyring.passphrases import Passphrase
 
 FOLDER = "keys"
 LOCK = "lock"
@@ -150,23 +153,13 @@ def unlock(part: Path) -> bytes:
     return _open[here]
 
 
-def unlocked() -> dict[Path, bytes]:
-    """What a worker process needs to go on without a passphrase; hand it over a pipe, and `take` it there."""
-    return dict(_open)
-
-
-def take(handed: Mapping[Path, bytes]) -> None:
-    """Go on with what another process unlocked."""
-    _open.update(handed)
-
-
 def forget() -> None:
     """Be as locked as in the beginning."""
     _open.clear()
     passphrases.forget()
 
 
-def _open_lock(part: Path, passphrase: bytes) -> bytes | None:
+def _open_lock(part: Path, passphrase: Passphrase) -> bytes | None:
     """The lock's key, or None for a wrong passphrase. Raises StorageError."""
     file = part / FOLDER / LOCK
     data = read_file(file)
@@ -175,22 +168,31 @@ def _open_lock(part: Path, passphrase: bytes) -> bytes | None:
         raise StorageError(f"{file} is damaged; bring it back from a backup")
     salt, nonce, sealed = rest[:_SALT], rest[_SALT:][:_NONCE], rest[_SALT + _NONCE :]
     try:
-        return ChaCha20Poly1305(_stretch(passphrase, salt, work[0])).decrypt(nonce, sealed, LOCKED)
+        with _stretched(passphrase, salt, work[0]) as cipher:
+            return cipher.decrypt(nonce, sealed, LOCKED)
     except InvalidTag:
         return None
 
 
-def _close_lock(part: Path, key: bytes, passphrase: bytes) -> None:
+def _close_lock(part: Path, key: bytes, passphrase: Passphrase) -> None:
     salt, nonce = secrets.token_bytes(_SALT), secrets.token_bytes(_NONCE)
-    sealed = ChaCha20Poly1305(_stretch(passphrase, salt, WORK)).encrypt(nonce, key, LOCKED)
+    with _stretched(passphrase, salt, WORK) as cipher:
+        sealed = cipher.encrypt(nonce, key, LOCKED)
     write_file(part / FOLDER / LOCK, LOCKED + bytes([WORK]) + salt + nonce + sealed)
 
 
-def _stretch(passphrase: bytes, salt: bytes, work: int) -> bytes:
-    return Scrypt(salt=salt, length=_KEY, n=1 << work, r=8, p=1).derive(passphrase)
+@contextmanager
+def _stretched(passphrase: Passphrase, salt: bytes, work: int) -> Iterator[ChaCha20Poly1305]:
+    """What the passphrase seals with, until the end of the block."""
+    key = bytearray(_KEY)
+    try:
+        Scrypt(salt=salt, length=_KEY, n=1 << work, r=8, p=1).derive_into(passphrase, key)
+        yield ChaCha20Poly1305(key)
+    finally:
+        memory.wipe(key)
 
 
-def seal_all(part: Path, passphrase: bytes) -> None:
+def seal_all(part: Path, passphrase: Passphrase) -> None:
     """Have this part's keys sealed under this passphrase, instead of another or none. Raises StorageError, Locked.
 
     Interrupted, it is finished by doing it again: a key is plain or sealed, and the lock is there before the first is
@@ -221,7 +223,11 @@ def unseal_all(part: Path) -> None:
 
 
 def unlock_all(parts: Iterable[Path]) -> None:
-    """Unlock these parts, so that one question is enough for all. Raises Locked, StorageError."""
+    """Unlock these parts, so that one question is enough for all; then the passphrase is wiped.
+
+    Raises Locked, StorageError.
+    """
     for part in parts:
         if has_lock(part):
             unlock(part)
+    passphrases.forget()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    from backend_stub.keyring.passphrases import Passphrase
     from backend_stub.storage.tables import Part
 
 FORMAT = 1
@@ -90,7 +91,7 @@ def database_of(part: str) -> tuple[str, Part] | None:
 
 
 async def write(
-    folder: Path, file: Path, passphrase: bytes, now: float, progress: Callable[[int, int], None] | None = None
+    folder: Path, file: Path, passphrase: Passphrase, now: float, progress: Callable[[int, int], None] | None = None
 ) -> Manifest:
     """Back up what is in this folder, while it runs or not; the file is there whole or not at all.
 
@@ -153,7 +154,7 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 @contextmanager
-def _sealed(file: Path, passphrase: bytes) -> Iterator[tarfile.TarFile]:
+def _sealed(file: Path, passphrase: Passphrase) -> Iterator[tarfile.TarFile]:
     """A tar that is sealed as it is written, and gets its name when it is whole."""
     fresh = file.with_name(f".{file.name}{sealing.FRESH}")
     if file.exists():
@@ -176,7 +177,7 @@ def _sealed(file: Path, passphrase: bytes) -> Iterator[tarfile.TarFile]:
 # --- reading ---
 
 
-def read(file: Path, passphrase: bytes) -> Iterator[Manifest | Entry]:
+def read(file: Path, passphrase: Passphrase) -> Iterator[Manifest | Entry]:
     """What is in a backup, its manifest first, each piece checked before it is given out.
 
     Only at the end is it known that all of it was there. Raises Misuse, Locked, Malformed.

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.clock import Clock
+    from backend_stub.keyring.passphrases import Passphrase
     from backend_stub.settings import Settings
     from protocol.curve import Curve
     from protocol.randomness import Random
@@ -97,7 +98,7 @@ async def found(
     plan: Plan,
     random: Random = secrets.token_bytes,
     clock: Clock | None = None,
-    passphrase: bytes = b"",
+    passphrase: Passphrase = b"",
 ) -> Founded:
     """Make a backend in this folder, whole or not at all. Raises Misuse where there is something already.
 
@@ -134,7 +135,7 @@ def in_place(folder: Path) -> Iterator[Path]:
 class _Founding:
     """The making of one backend in a folder that is not in use yet."""
 
-    def __init__(self, folder: Path, plan: Plan, curve: Curve, random: Random, passphrase: bytes) -> None:
+    def __init__(self, folder: Path, plan: Plan, curve: Curve, random: Random, passphrase: Passphrase) -> None:
         self._folder = folder
         self._plan = plan
         self._curve = curve

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.clock import Clock
+    from backend_stub.keyring.passphrases import Passphrase
     from backend_stub.operations.backup import Entry, Manifest
 
 
@@ -81,7 +82,7 @@ class Restored:
 async def restore(
     file: Path,
     folder: Path,
-    passphrase: bytes,
+    passphrase: Passphrase,
     choice: Choice,
     clock: Clock | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -103,7 +104,7 @@ async def restore(
         return done
 
 
-def check(file: Path, passphrase: bytes) -> Found:
+def check(file: Path, passphrase: Passphrase) -> Found:
     """Read a backup to its end. Raises Misuse, Locked, Malformed."""
     found: Found | None = None
     newest: dict[str, dict[str, Any]] = {}
@@ -191,7 +192,7 @@ class _Filling:
         self._rows = 0
         self._filled: list[str] = []
 
-    async def fill(self, file: Path, passphrase: bytes) -> None:
+    async def fill(self, file: Path, passphrase: Passphrase) -> None:
         """Write everything; each part's tables in one transaction. On an error, nothing is left in a PostgreSQL."""
         try:
             await self._fill(file, passphrase)
@@ -207,7 +208,7 @@ class _Filling:
             for table in reversed(kept.tables.sorted_tables):
                 await connection.execute(delete(table))
 
-    async def _fill(self, file: Path, passphrase: bytes) -> None:
+    async def _fill(self, file: Path, passphrase: Passphrase) -> None:
         for part in self._found.manifest.parts:
             keys.make_private(self._folder / part)
         entries = (one for one in backup.read(file, passphrase) if isinstance(one, backup.Entry))

@@ -78,8 +78,9 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 KeyringMode=private
-# No keys in a file that a crash leaves behind.
+# No keys in a file that a crash leaves behind, nor in swap.
 LimitCORE=0
+MemorySwapMax=0
 
 [Install]
 WantedBy=multi-user.target

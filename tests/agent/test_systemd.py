@@ -82,7 +82,7 @@ def test_only_what_it_needs_is_there_for_it() -> None:
     assert "BindPaths=/home/alice/.local/share/spot" in found
     assert "BindReadOnlyPaths=/home/alice/.local" in found, "the outermost of two"
     assert not any(line.startswith("ReadWritePaths") for line in found)
-    assert "User=daemon" in found
+    assert {"User=daemon", "LimitCORE=0", "MemorySwapMax=0"} <= set(found)
     assert not any("bluetooth" in line for line in found if line.startswith("SupplementaryGroups"))
     elsewhere = lines(systemd.unit(replace(made_plan("/var/lib/spot"), grouped=True, program=(Path("/opt/spot"),))))
     assert "ReadWritePaths=/var/lib/spot" in elsewhere

@@ -274,13 +274,14 @@ def core_dumped(folder: Path, *command: str) -> bool:
         return os.WCOREDUMP(status)
 
 
-PROGRAM = "import time; from agent import __main__, memory; {}; print('ready', flush=True); time.sleep(60)"
+PROGRAM = "import time; from {} import memory; {}; print('ready', flush=True); time.sleep(60)"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="tried on Linux")
+@pytest.mark.parametrize("room", ["agent", "backend_stub.keyring"])
 @pytest.mark.parametrize("kept_off", [True, False])
-def test_an_agent_that_crashes_leaves_no_core_dump(tmp_path: Path, kept_off: bool) -> None:
-    program = PROGRAM.format("memory.keep_off_disk()" if kept_off else "pass")
+def test_a_program_that_crashes_leaves_no_core_dump(tmp_path: Path, room: str, kept_off: bool) -> None:
+    program = PROGRAM.format(room, "memory.keep_off_disk()" if kept_off else "pass")
     assert core_dumped(tmp_path, "-c", program) is not kept_off
     assert bool(list(tmp_path.iterdir())) is not kept_off
 

@@ -129,14 +129,6 @@ def test_a_systemd_credential_comes_first(part: Path, tmp_path: Path, monkeypatc
     assert all_there(part)
 
 
-def test_a_worker_goes_on_with_what_was_unlocked(part: Path) -> None:
-    sealing.seal_all(part, b"correct horse")
-    handed = sealing.unlocked()
-    sealing.forget()
-    sealing.take(handed)
-    assert all_there(part)
-
-
 @pytest.mark.parametrize("passphrase", ["short", "x" * 5000])
 def test_passphrases_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passphrase: str) -> None:
     giving(tmp_path, monkeypatch, passphrase)
@@ -156,13 +148,13 @@ def test_no_altered_byte_and_no_cut_goes_unnoticed(part: Path, data: st.DataObje
         for broken in (altered, whole[:at]):
             file.write_bytes(broken)
             sealing.forget()
-            passphrases._given.append(b"correct horse")
+            passphrases._given.append(bytearray(b"correct horse"))
             name = "chain" if file.name == sealing.LOCK else file.name
             with pytest.raises(StorageError):
                 keys.read(part, name)
     finally:
         file.write_bytes(whole)
-        passphrases._given[:] = [b"correct horse"]
+        passphrases._given[:] = [bytearray(b"correct horse")]
 
 
 def test_a_key_under_another_name_or_of_another_part_is_refused(part: Path, tmp_path: Path) -> None:
@@ -223,7 +215,7 @@ def test_killed_at_any_point_nothing_is_lost(
         monkeypatch.delenv(passphrases.VARIABLE)
         for passphrase in (b"correct horse", b"battery staple"):
             sealing.forget()
-            passphrases._given.append(passphrase)
+            passphrases._given.append(bytearray(passphrase))
             with suppress(sealing.Locked):
                 sealing.unlock_all([part])
                 break
@@ -340,7 +332,7 @@ def test_typed_at_a_terminal(part: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:  # pragma: no cover - another process
         program = "import sys; from pathlib import Path; from backend_stub.keyring import sealing; "
-        program += "sealing.unlock_all(map(Path, sys.argv[1:])); print('open', len(sealing.unlocked()))"
+        program += "sealing.unlock_all(map(Path, sys.argv[1:])); print('open', len(sealing._open))"
         os.execv(sys.executable, [sys.executable, "-c", program, str(part), str(other)])
     said = b""
     for answer in (b"wrong horse\n", b"correct horse\n"):

@@ -53,6 +53,10 @@ def test_systemd_understands_the_unit(tmp_path: Path, plan: Plan) -> None:
     assert plan.folder.name not in analyze(tmp_path, plan, "verify")
 
 
+def test_keys_get_into_no_dump_and_no_swap() -> None:
+    assert {"LimitCORE=0", "MemorySwapMax=0"} <= set(systemd.unit(PLAN).splitlines())
+
+
 def test_the_passphrase_comes_as_an_encrypted_credential() -> None:
     line = f"LoadCredentialEncrypted={passphrases.CREDENTIAL}:/etc/credstore.encrypted/spot-backend-authority"
     assert line in systemd.unit(PLAN).splitlines()
