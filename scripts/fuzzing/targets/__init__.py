@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scripts.fuzzing.target import Target
 
-NAMES = ("frame", "messages", "records", "publications", "parameters", "http")
+NAMES = ("frame", "messages", "records", "reports", "publications", "parameters", "http", "answers")
 
 
 def load(name: str) -> Target:
