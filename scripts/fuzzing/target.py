@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Check: TypeAlias = Callable[[bytes], None]
 """Takes one input. Raises nothing: whatever comes out, but for errors that the project expects, is a find."""
 
-_STRANGERS = re.compile(r"\d+|`[^$`][^`]*`?|'[^']*'?")  # what of an error's text was in the input
+_STRANGERS = re.compile(r"unknown field .*|\d+|`[^$`][^`]*`?|'[^']*'?")  # what of an error's text was in the input
 _LONGEST_TEXT = 600  # characters of an error: none repeats a stranger's bytes at length
 
 
