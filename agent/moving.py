@@ -134,7 +134,7 @@ def _read(file: Path, phrase: str) -> Backup:
         raise Misuse(f"{file} cannot be read ({error.strerror}); mend its permissions") from None
     try:
         backup = msgspec.msgpack.decode(opened, type=Backup)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         raise Malformed(f"{file} is sealed by this passphrase, but was not made by spot export") from None
     if backup.version > VERSION:
         raise Misuse(f"{file} was made by a newer spot; update the one on this device, then import it again")

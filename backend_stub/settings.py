@@ -169,7 +169,7 @@ def read(kind: type[S], folder: Path, changes: Mapping[str, Any] | None = None) 
         raise Misuse(
             f"{file} cannot be read ({error.strerror}); is this a part's folder? Make one: spot-backend init DIR"
         ) from None
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise Misuse(f"{file} makes no sense: {error}; mend it") from None
 
 

@@ -80,7 +80,7 @@ def read_file(kind: type[F], file: Path) -> F:
             return msgspec.json.decode(opened.read(FILE_LIMIT), type=kind)
     except OSError as error:
         raise Misuse(f"{file} cannot be read ({error.strerror}); name the {kind.__name__.lower()} file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         raise Misuse(f"{file} is no {kind.__name__.lower()} of a proxy; copy it again, whole") from None
 
 

@@ -59,7 +59,7 @@ def assignments(texts: list[str]) -> dict[str, Any]:
             raise Misuse(f"a parameter is set by NAME=VALUE, such as limits.epoch=60, not {text!r}")
         try:
             found[target] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             found[target] = value
     return found
 

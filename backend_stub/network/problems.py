@@ -10,6 +10,7 @@ from protocol import errors
 from protocol.errors import Malformed, SpotError, Unreachable
 
 MEDIA_TYPE = "application/problem+json"
+LONGEST_TEXT = 500  # characters of what another part says
 LONGEST_WAIT = 3600.0  # s that anybody can ask to be left alone
 
 
@@ -67,13 +68,19 @@ def error_of(body: bytes, content_type: str, retry_after: str | None) -> SpotErr
     if content_type == MEDIA_TYPE:
         try:
             said = msgspec.json.decode(body, type=Problem)
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             said = None
-        if said is not None:
+        text = _printable(said.detail) if said is not None else ""
+        if said is not None and text:
             slug = said.type.removeprefix("urn:spot:")
             kind = NotFound if slug == NotFound.slug else errors.error_named(slug)
-            return kind(said.detail, _seconds(retry_after)) if issubclass(kind, Unreachable) else kind(said.detail)
+            return kind(text, _seconds(retry_after)) if issubclass(kind, Unreachable) else kind(text)
     return Unreachable("another part of the backend answers strangely; try again later", _seconds(retry_after))
+
+
+def _printable(text: str) -> str:
+    """What of another part's words can stand in a log."""
+    return "".join(character for character in text[:LONGEST_TEXT] if character.isprintable())
 
 
 def _seconds(retry_after: str | None) -> float:

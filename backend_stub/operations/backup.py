@@ -78,7 +78,7 @@ class Entry:
         try:
             piece = msgspec.msgpack.decode(self.data, type=Piece)
             return [dict(zip(piece.columns, row, strict=True)) for row in piece.rows]
-        except (msgspec.DecodeError, ValueError):
+        except (ValueError, RecursionError):
             raise Malformed("a table in this backup makes no sense; take another backup") from None
 
 
@@ -214,7 +214,7 @@ def _entries(archive: tarfile.TarFile) -> Iterator[Manifest | Entry]:
 def _manifest(name: str, data: bytes) -> Manifest:
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         manifest = None
     if name != MANIFEST or manifest is None or not all(map(_PART.fullmatch, manifest.parts)):
         raise Malformed("this is no backup of a backend; name another file")

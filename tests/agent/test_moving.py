@@ -299,7 +299,17 @@ def test_another_version_is_told(plain: None, tmp_path: Path, folder: Path, vers
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("inside", [b"", b"a letter", msgspec.msgpack.encode({"format": "other"})])
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b"",
+        b"a letter",
+        msgspec.msgpack.encode({"format": "other"}),
+        b"\x81\xa2\xff\xff\1",
+        b"\x81\xa1x" + b"\x91" * 4000,
+    ],
+    ids=["empty", "text", "other", "no text", "deep"],
+)
 def test_a_sealed_file_of_somebody_else_s_is_told(plain: None, tmp_path: Path, folder: Path, inside: bytes) -> None:
     (tmp_path / "file").write_bytes(inside)
     with pytest.raises(Malformed, match="not made by spot export"):

@@ -334,6 +334,8 @@ MANIFEST = b'{"format": 1, "made_at": 0, "parts": ["server"]}'
         {},
         {"other": b""},
         {"manifest.json": b"{}"},
+        {"manifest.json": b'{"\xff": 1}'},
+        {"manifest.json": b'{"x":' + b"[" * 4000},
         {"manifest.json": b'{"format": 1, "made_at": 0, "parts": [".."]}'},
         {"manifest.json": b'{"format": 2, "made_at": 0, "parts": ["server"]}'},
         {"manifest.json": MANIFEST, "server/files/../../evil": b"x"},
@@ -341,6 +343,7 @@ MANIFEST = b'{"format": 1, "made_at": 0, "parts": ["server"]}'
         {"manifest.json": MANIFEST, "server/files//evil": b"x"},
         {"manifest.json": MANIFEST, "proxy/files/evil": b"x"},
         {"manifest.json": MANIFEST, "server/tables/submissions/0": b"x"},
+        {"manifest.json": MANIFEST, "server/tables/submissions/0": b"\x81\xa1x" + b"\x91" * 4000},
         {"manifest.json": MANIFEST, "server/tables/others/0": b"x"},
     ],
 )

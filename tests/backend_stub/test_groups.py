@@ -52,6 +52,14 @@ async def office(there: World) -> AsyncIterator[Authority]:
         yield opened
 
 
+@pytest.mark.parametrize("kind", [admission.Invitation, admission.Request, admission.Admission])
+@pytest.mark.parametrize("inside", [b"", b"[]", b'{"name": "\xff"}', b'{"x":' + b"[" * 4000], ids=range(4))
+def test_a_file_that_is_none_of_the_three_is_told(tmp_path: Path, inside: bytes, kind: type[Invitation]) -> None:
+    (tmp_path / "file").write_bytes(inside)
+    with pytest.raises(Misuse, match="of a proxy"):
+        admission.read_file(kind, tmp_path / "file")
+
+
 async def test_a_proxy_from_elsewhere_is_admitted_and_extends(
     there: World, office: Authority, clock: ManualClock, tmp_path: Path
 ) -> None:

@@ -165,7 +165,11 @@ async def test_a_transaction_is_undone_on_an_error(tmp_path: Path) -> None:
         assert not await database.run(rows)
 
 
-@pytest.mark.parametrize("text", ["", "port = 1", "port = 'x'", "= 1", 'port = 8700\nhost = "a"\nother = 1'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "port = 1", "port = 'x'", "= 1", 'port = 8700\nhost = "a"\nother = 1', "x = " + "[" * 4000],
+    ids=["empty", "few", "text", "no name", "unknown", "deep"],
+)
 def test_settings_without_sense(tmp_path: Path, text: str) -> None:
     (tmp_path / settings.FILE).write_text(text)
     with pytest.raises(Misuse, match="makes no sense"):

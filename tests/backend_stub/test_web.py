@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
-from backend_stub.network import listening, web
+from backend_stub.network import listening, problems, web
 from protocol import messages
 from protocol.errors import NotMine
 
@@ -144,6 +145,26 @@ async def test_what_is_no_request_gets_a_problem_that_repeats_nothing(there: Wor
     assert problem["type"] == f"urn:spot:{slug}"
     assert f" {problem['status']} ".encode() in head
     assert "aaaa" not in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("said", "detail"),
+    [
+        (b'{"x":' + b"[" * 4000, "answers strangely"),
+        (b'{"type":"urn:spot:refused","title":"","status":403,"detail":"\xff"}', "answers strangely"),
+        (b'{"type":"urn:spot:refused","title":"","status":403,"detail":""}', "answers strangely"),
+        (
+            b'{"type":"urn:spot:refused","title":"","status":403,"detail":"no\\u001b[2J\\nINFO all is well"}',
+            "no.2JINFO all",
+        ),
+        (b'{"type":"urn:spot:refused","title":"","status":403,"detail":"%s"}' % (b"x" * 9000), "^x{500}$"),
+    ],
+    ids=["deep", "no text", "empty", "steers", "long"],
+)
+def test_what_another_part_says_can_stand_in_a_log(said: bytes, detail: str) -> None:
+    error = problems.error_of(said, problems.MEDIA_TYPE, None)
+    assert re.search(detail, error.text)
+    assert error.text.isprintable()
 
 
 async def test_who_serves_what(there: World) -> None:

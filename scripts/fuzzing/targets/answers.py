@@ -31,7 +31,8 @@ def seeds() -> Iterator[bytes]:
     heads = (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/msgpack\r\nContent-Length: 5\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        b"HTTP/1.1 429 x\r\nContent-Type: %s\r\nRetry-After: 7\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(body), body),
+        b"HTTP/1.1 429 x\r\nContent-Type: %s\r\nRetry-After: 7\r\nContent-Length: %d\r\n\r\n%s"
+        % (kind, len(body), body),
         b"HTTP/1.1 302 Found\r\nLocation: http://[::/\r\nSet-Cookie: a=b; Max-Age=x\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Type: text/html; charset=\xff\r\n\r\n\x1f\x8b",
