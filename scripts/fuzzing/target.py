@@ -64,12 +64,15 @@ def by_mode(checks: Mapping[str, Check]) -> AbstractContextManager[Check]:
     return nullcontext(check)
 
 
-def is_told_well(error: SpotError) -> None:
-    """Check that an expected error is one for people: printable, of bounded length, naming nothing but itself."""
+def is_told_well(error: SpotError, *, ours: bool = True) -> None:
+    """Check that an expected error is one for people: printable, of bounded length.
+
+    ours: whether this project says it; else it is what the other side wrote, and nothing new for being another text.
+    """
     assert error.text, "an error says something"
     assert len(error.text) < _LONGEST_TEXT, "an error repeats no more than a little of what was sent"
     assert error.text.isprintable(), "a stranger's bytes steer no terminal and forge no line of a log"
-    notice(_STRANGERS.sub("0", error.text))
+    notice(_STRANGERS.sub("0", error.text) if ours else type(error).__name__)
 
 
 listeners: list[Callable[[str], None]] = []

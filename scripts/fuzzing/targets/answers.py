@@ -109,7 +109,7 @@ def ready() -> Iterator[Check]:
 
 
 def _check_error(error: SpotError) -> None:
-    is_told_well(error)
+    is_told_well(error, ours=False)
     if isinstance(error, Unreachable):
         assert 0 <= error.after <= transport.LONGEST_WAIT
 

@@ -21,7 +21,7 @@ from protocol.errors import Malformed, NotMine, Refused
 from protocol.messages import Receipt, Report, ReportBody, SealedReport
 from scripts.fuzzing import sealing
 from scripts.fuzzing.target import Target, by_mode, is_told_well, notice, with_mode
-from tests.support import world_of
+from tests.support import Source, world_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 WORLD = world_of("arkworks")
 PARAMETERS = WORLD.parameters_hash
 REPLY_KEY = WORLD.body.reply_key
-REPLY_SIZE = messages.REPORT_CLASSES[0] // messages.RECEIPT_SHARE
+REPLY_SIZE = declaration.receipt_size(WORLD.sealed(WORLD.report))
+NONCE, OVERHEAD = bytes(12), 28
 GROUNDS = Grounds("arkworks", messages.encode(WORLD.parameters))
 ALICES = [(one.record, one.declared.secret) for one in WORLD.contacts]
 EVERYBODYS = ALICES + [(one.record, one.declared.secret) for one in WORLD.others]
@@ -52,7 +53,7 @@ def seeds() -> Iterator[bytes]:
     yield with_mode("sealed", messages.encode(SealedReport(parameters=PARAMETERS, sealed=bytes(1136))))
     for receipt in RECEIPTS:
         yield with_mode("receipt", messages.encode(receipt))
-    yield with_mode("answer", declaration.seal_receipt(RECEIPTS[0], REPLY_KEY, 256))
+    yield with_mode("answer", declaration.seal_receipt(Source("reply"), RECEIPTS[0], REPLY_KEY, 256))
 
 
 # --- reports: at the authority ---
@@ -82,7 +83,7 @@ def _report(data: bytes) -> None:
 
 def _open(plain: bytes) -> None:
     sealed = sealing.sealed(plain, WORLD.seal.public, PARAMETERS)
-    assert declaration.receipt_size(sealed) == len(plain) // messages.RECEIPT_SHARE + 16
+    assert declaration.receipt_size(sealed) == len(plain) // messages.RECEIPT_SHARE + OVERHEAD
     try:
         report = declaration.unseal(WORLD.seal, sealed)
     except Malformed as error:
@@ -149,10 +150,10 @@ def _normal_code(typed: str) -> None:
 
 def _receipt(data: bytes) -> None:
     """Whatever the authority seals as its answer."""
-    if len(data) + 4 > REPLY_SIZE:
+    if len(data) + 4 + OVERHEAD > REPLY_SIZE:
         return
-    padded = messages.pad(data, REPLY_SIZE)
-    _look(ChaCha20Poly1305(REPLY_KEY).encrypt(bytes(12), padded, hashing.REPORT))
+    padded = messages.pad(data, REPLY_SIZE - OVERHEAD)
+    _look(NONCE + ChaCha20Poly1305(REPLY_KEY).encrypt(NONCE, padded, hashing.REPORT))
 
 
 def _answer(data: bytes) -> None:
@@ -170,12 +171,10 @@ def _look(sealed: bytes) -> None:
     assert all(Reason(one).text for one in receipt.reasons if one in known)
     facts = views.receipt_facts(receipt, len(receipt.reasons))
     assert len(facts["published_days"]) == len(receipt.days)
-    again = messages.encode(receipt)
-    if len(again) + 4 <= REPLY_SIZE:
-        assert (
-            declaration.open_receipt(declaration.seal_receipt(receipt, REPLY_KEY, REPLY_SIZE + 16), REPLY_KEY)
-            == receipt
-        )
+    if len(messages.encode(receipt)) + 4 + OVERHEAD <= REPLY_SIZE:
+        again = declaration.seal_receipt(Source("reply"), receipt, REPLY_KEY, REPLY_SIZE)
+        assert len(again) == REPLY_SIZE
+        assert declaration.open_receipt(again, REPLY_KEY) == receipt
 
 
 CHECKS = {
