@@ -92,7 +92,7 @@ class Keeper:
             self.lost += bool(one.samples)
 
     def forget(self, today: int) -> None:
-        """Delete what is older than the retention; once a day."""
+        """Delete what is older than the retention; once a day. today: a day that has surely come (`agent.days`)."""
         if today != self._forgot_day:
             with contextlib.suppress(SpotError):  # tried again the next time
                 self._store.forget_before(today - self._limits().retention_days)

@@ -40,9 +40,11 @@ def due(chance: chances.Random, store: Store, mine: Account, now: float) -> User
     if later is None:
         return None
     plan = store.get(PLAN, Plan)
-    if plan is None or plan.issuer != later.number:
-        last = max((one.until_day for one in mine.parameters.issuers if one.number == mine.issuer), default=0)
-        left = max((last + 1) * SECONDS_A_DAY - now, 0)
+    last = max((one.until_day for one in mine.parameters.issuers if one.number == mine.issuer), default=0)
+    end = (last + 1) * SECONDS_A_DAY
+    # Later than the end: drawn by a clock that was ahead.
+    if plan is None or plan.issuer != later.number or plan.at > end:
+        left = max(end - now, 0)
         plan = Plan(issuer=later.number, at=now + chance.uniform(0, EARLY * left))
         store.put(PLAN, plan)
     return later if now >= plan.at else None

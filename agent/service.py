@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import os
+import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from agent.account import check_not_moved
+from agent.days import Days
 from agent.epochs import Epochs
 from agent.keeping import Keeper
 from agent.notify import Nobody
@@ -154,6 +156,7 @@ class Service:
             self._proximity = Proximity(self._epochs, correction)
             self._keeper = Keeper(self._store, self._proximity, self._limits, self._chance, self._clock)
             self._keeper.recover()
+            self._days = Days(self._store)
             self._find_duty = duty
             LOG.info("running; epoch %d s", limits.epoch)
             try:
@@ -255,7 +258,12 @@ class Service:
             now = self._clock.now()
             self._keeper.keep(self._epochs.destroy(now))
             self._proximity.expire(now)
-            self._keeper.forget(encounter.day_of(now))
+            with contextlib.suppress(SpotError):  # tried again the next time
+                self._keeper.forget(self._days.come(encounter.day_of(now), self._steady()))
+
+    def _steady(self) -> float:
+        """Seconds that go on whoever sets the clock."""
+        return time.monotonic() * self._clock.scale.speed
 
     async def _fold_forever(self) -> None:
         while True:

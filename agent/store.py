@@ -7,7 +7,7 @@ apart. What an encounter goes through is said by its state:
     waiting     to be submitted when its time comes
     pending     submitted; the other side has not been seen yet
     signed      a contact record is kept, ready to be declared
-    ended       the other side never came
+    ended       the other side never came in time, by this device's clock
     refused     three proxies answered that it can never be signed
 """
 
@@ -275,6 +275,18 @@ class Store:
         """When the next submission is due, seconds since 1970."""
         rows = self._rows("SELECT min(due) FROM encounters WHERE state IN ('waiting', 'pending')")
         return rows[0][0] if rows else None
+
+    def take_up(self, latest: float, first_day: int, due: Callable[[], float]) -> None:
+        """Have those due later than that, and those of this day or later that were ended, due at times drawn anew."""
+        wrong = "(state IN ('waiting', 'pending') AND due > ? OR state = 'ended' AND day >= ?)"
+        found = self._rows(f"SELECT id FROM encounters WHERE {wrong}", [latest, first_day])  # noqa: S608
+        if found:
+            with self._transaction() as connection:
+                connection.executemany(
+                    "UPDATE encounters SET due = ?, state = iif(state = 'ended', 'pending', state), problem = ''"  # noqa: S608
+                    f" WHERE id = ? AND {wrong}",
+                    [(due(), number, latest, first_day) for (number,) in found],
+                )
 
     def _encounters(self, where: str, values: Iterable[Any]) -> list[Encounter]:
         columns = ", ".join(Encounter.__dataclass_fields__)

@@ -61,6 +61,7 @@ class Submitting:
         """When something goes out next, seconds since 1970."""
         if base := self._base():
             return self._slots.next_at(self._pace().gap(base))
+        self._take_up()
         due = self._store.next_due()
         return math.inf if due is None else due
 
@@ -81,6 +82,7 @@ class Submitting:
         pace = self._pace()
         if not self._slots.take(pace.gap(base)):
             return
+        self._take_up()
         now = self._clock.now()
         due = [one for one in self._store.due_encounters(now) if not self._is_over(one, now)]
         after = pace.after(len(due), base, MOST, now)
@@ -116,6 +118,13 @@ class Submitting:
             return False
         self._store.settle(one, State.ENDED, problem="the other side never came")
         return True
+
+    def _take_up(self) -> None:
+        """Go on with what a clock that was ahead put off, or ended; at times drawn anew, so that they are no burst."""
+        now, limits = self._clock.now(), self._member.account.parameters.limits
+        longest = max(limits.delay, limits.retry_last, RETRY_LAST, transport.LONGEST_WAIT)
+        first_day = encounter.day_of(now) - limits.ask_days
+        self._store.take_up(now + longest, first_day, lambda: now + self._chance.uniform(0, limits.delay))
 
     async def _submit_due(self, progress: Progress) -> None:
         limit = asyncio.Semaphore(PARALLEL)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 REFRESH = 3600.0  # seconds between two looks at the chains
+LONGEST_REFRESH = max(1.25 * REFRESH, RETRY_LAST)  # what is further ahead was drawn by a clock that was
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -104,7 +105,8 @@ class Sync:
         return progress
 
     def _look_at(self) -> float:
-        return self.status().refresh_at
+        at = self.status().refresh_at
+        return at if at - self._clock.now() <= LONGEST_REFRESH else 0.0
 
     async def _look_now(self, progress: Progress) -> None:
         """Follow the chains, renew the credential if it is time to, and note how it went."""

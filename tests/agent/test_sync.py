@@ -106,6 +106,51 @@ async def test_the_other_side_never_comes(store: Store, sync: Sync, server: Serv
     assert (the_one(store).state, the_one(store).problem) == (State.ENDED, "the other side never came")
 
 
+@pytest.mark.parametrize("ahead", [86400.0, 6 * 86400.0, 400 * 86400.0])
+async def test_a_clock_that_was_ahead_delays_nothing_once_it_is_right(
+    store: Store, sync: Sync, server: Server, clock: VirtualClock, ahead: float
+) -> None:
+    """Neither looks at the chains nor contacts wait for what a clock said that was set for a moment."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return (
+            web.Response(body=messages.encode(heads(store))) if request.method == "GET" else padded(messages.Answer())
+        )
+
+    server.answer = answer
+    limits = world().parameters.limits
+    store.keep_encounters([replace(met("new"), state=State.WAITING, due=NOON + limits.delay)])
+    clock.set(NOON + ahead)
+    await sync.step()
+    assert all(one.state in (State.PENDING, State.ENDED) for one in store.encounters())
+    clock.set(NOON + 60)
+    server.bodies.clear()
+    await sync.step()
+    assert b"" in server.bodies, "the chains are looked at"
+    for one in store.encounters():
+        assert one.state is State.PENDING
+        assert one.due <= clock.now() + limits.delay
+    clock.set(NOON + 60 + limits.delay)
+    assert (await sync.step()).pending == 2
+
+
+async def test_of_what_the_clock_put_off_nothing_is_sent_at_once(
+    store: Store, sync: Sync, server: Server, clock: VirtualClock
+) -> None:
+    """Contacts sent in one burst would be seen to be one device's."""
+    ahead = NOON + 300 * 86400.0
+    put_off = [replace(met(f"peer {number}"), state=State.WAITING, due=ahead) for number in range(50)]
+    store.keep_encounters(put_off)
+    clock.set(NOON + 1)
+    server.answer = answering(padded(messages.Answer()))
+    sync.next_step()
+    dues = [one.due for one in store.encounters() if one.due > NOON + 1]
+    assert len(dues) >= 50
+    limits = world().parameters.limits
+    assert max(dues) <= NOON + 1 + limits.delay
+    assert max(dues) - min(dues) > limits.delay / 2
+
+
 @pytest.mark.parametrize("lie", ["other day", "other contact"])
 async def test_a_lying_answer_is_not_taken(store: Store, sync: Sync, server: Server, lie: str) -> None:
     if lie == "other day":

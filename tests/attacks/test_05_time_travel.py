@@ -2,23 +2,27 @@
 
 Whoever controls a device's time would like it to show an EBID twice, to use an old secret again, or to move a contact
 to a day that counts. Keys are drawn afresh whatever the clock says, a jump destroys what was alive, and the server
-takes a contact only for days that both sides name to within one, near its own day. What is left is one day: **not
+takes a contact only for days that both sides name to within one, near its own day. A clock that is ahead for a moment
+has a device forget nothing: a day has come once the clock has named it for an hour. What is left is one day: **not
 prevented**, and both sides must be a day apart for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.days import Days
 from agent.epochs import Epochs
 from agent.store import State
 from backend_stub.server import matching
 from protocol import encounter, messages
 from protocol.encounter import SECONDS_A_DAY, day_of
 from protocol.errors import Refused
+from tests.agent import joined
 from tests.attacks.street import NEAR, NOON, Street, device, start_of_epoch
 from tests.end_to_end.people import world
 
@@ -119,3 +123,22 @@ async def test_a_server_that_takes_any_day_would_sign(tmp_path: Path, monkeypatc
 async def test_one_day_back_is_possible_if_one_side_wants_it(tmp_path: Path) -> None:
     async with world(tmp_path, ("left", "right")) as there:
         assert await submit_as_of(there, (-1, 0)) == [-1, -1], "if this fails, it is prevented: tell the docs"
+
+
+# --- ahead for a moment ---
+
+
+@pytest.mark.parametrize("credulous", [False, True])
+def test_a_clock_ahead_for_a_moment_destroys_no_contact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credulous: bool
+) -> None:
+    if credulous:
+        monkeypatch.setattr("agent.days.HOUR", 0.0)
+    with contextlib.closing(joined.make_store(tmp_path)) as store:
+        store.keep_encounters([joined.met()])
+        today = day_of(NOON)
+        looks = [today] * 1000 + [today + 400] * 20 + [today] * 1000
+        watched = Days(store)
+        for number, named in enumerate(looks):
+            store.forget_before(watched.come(named, 2.0 * number) - 14)
+        assert bool(store.encounters()) is not credulous
