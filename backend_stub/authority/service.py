@@ -112,6 +112,7 @@ class Authority:
         await self.database.forget(invitations, invitations.c.expires_at < now - CODES_KEPT, unused)
         await self.database.forget(tables.invited, tables.invited.c.expires_at < now - CODES_KEPT)
         await self.database.forget(tables.checks, tables.checks.c.began_at < now - STALE)
+        await self.database.settle(tables.reported, tables.tokens)
 
 
 @asynccontextmanager

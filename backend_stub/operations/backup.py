@@ -122,7 +122,7 @@ async def _add_part(archive: tarfile.TarFile, part: Path, progress: Callable[[in
         done = 0
         for table in tables.sorted_tables:
             columns = tuple(str(column.name) for column in table.columns)
-            result = await connection.stream(select(table))
+            result = await connection.stream(select(table).order_by(*table.primary_key.columns))
             number = 0
             async for rows in result.partitions(ROWS):
                 piece = Piece(columns, tuple(tuple(row) for row in rows))

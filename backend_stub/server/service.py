@@ -126,6 +126,7 @@ class Server:
         """Forget what is older than the retention."""
         oldest = today(self._clock) - self._follower.known().parameters.limits.retention_days
         await self._database.forget(tables.submissions, tables.submissions.c.day < oldest)
+        await self._database.settle()
 
     async def clean_for_ever(self) -> None:
         """Clean now and then."""

@@ -12,10 +12,11 @@ import secrets
 import sqlite3
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import delete, event, select, tuple_
+from sqlalchemy import delete, event, func, insert, literal_column, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -39,9 +40,11 @@ logging.getLogger("aiosqlite").setLevel(logging.INFO)  # what it says in debuggi
 PATIENCE = 20.0  # s that a transaction is tried again for: a PostgreSQL that is upgraded is back by then
 PAUSE_FIRST, PAUSE_LAST = 0.02, 1.0  # s between two tries, each drawn from the upper half
 TAKEN_TRIES = 3  # so often may a once-only rule be in the way: the other one may have come in between
+LOG_LIMIT = f"journal_size_limit = {1 << 22}"  # bytes of what SQLite keeps of a burst
 BUSY_SECONDS = 1.0  # for another writer of SQLite, a try
 CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 30.0
+SLOW_SECONDS = 3600.0  # for a statement that reads or writes a whole table
 CONNECTIONS = 10  # of one process to PostgreSQL
 SLICE = 1000  # rows deleted in one transaction
 # PostgreSQL's states that pass: connection lost, serialisation, deadlock, too many connections, a lock waited for too
@@ -68,8 +71,11 @@ class Taken(StorageError):
 class Database:
     """One part's database."""
 
-    def __init__(self, engine: AsyncEngine, part: Part, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, engine: AsyncEngine, part: Part, patience: float = PATIENCE, slow: AsyncEngine | None = None
+    ) -> None:
         self._engine = engine
+        self._slow = slow or engine  # for what takes long where there is much
         self._part = part
         self._patience = patience
         self.took: Callable[[float], None] = lambda _seconds: None  # is told how long each transaction lasted
@@ -119,7 +125,7 @@ class Database:
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
         """Everything as it is at one moment, to be read for however long it takes; nobody who writes has to wait."""
         try:
-            async with self._engine.connect() as connection:
+            async with self._slow.connect() as connection:
                 options = (
                     {"reading": True} if connection.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
                 )
@@ -142,6 +148,28 @@ class Database:
             count += gone
         return count
 
+    async def settle(self, *mixed: Table) -> None:
+        """Leave no trace in the files of what was forgotten, nor of which rows of these tables came together.
+
+        For what is written ahead by SQLite, and for PostgreSQL's numbers of transactions and dead rows; what is in its
+        archives stays. Where somebody is reading what is old, it is for the next time. Raises as `run` does.
+        """
+        if self._engine.dialect.name == "sqlite":
+            await self._outside(self._engine, "PRAGMA wal_checkpoint(TRUNCATE)")
+            return
+        for table in mixed:
+            await Database(self._slow, self._part, self._patience).run(partial(_write_anew, table=table))
+            await self._outside(self._slow, f"VACUUM {table.name}")
+
+    async def _outside(self, engine: AsyncEngine, statement: str) -> None:
+        """Outside any transaction."""
+        try:
+            async with engine.connect() as connection:
+                raw = await connection.get_raw_connection()
+                await cast("Any", raw.driver_connection).execute(statement)
+        except OUTSIDE as error:
+            raise _read(error) from None
+
     async def prepare(self) -> None:
         """Make the tables, or bring those of an older program up to date. Raises StorageError."""
         # Whoever waited for another process that did it must see what that one did.
@@ -157,6 +185,7 @@ class Database:
     async def close(self) -> None:
         """Let go of the database."""
         await self._engine.dispose()
+        await self._slow.dispose()
 
 
 @asynccontextmanager
@@ -167,7 +196,7 @@ async def opened(file: Path, part: Part, url: str = "", patience: float = PATIEN
     Misuse, StorageError or Unreachable.
     """
     engine = _postgres(url, part) if url else _sqlite(file)
-    database = Database(engine, part, patience)
+    database = Database(engine, part, patience, _postgres(url, part, SLOW_SECONDS) if url else None)
     try:
         await database.prepare()
         yield database
@@ -180,6 +209,16 @@ def new(table: Table, connection: AsyncConnection) -> postgresql.Insert | sqlite
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     return sqlite.insert(table).on_conflict_do_nothing()
+
+
+async def _write_anew(connection: AsyncConnection, table: Table) -> None:
+    """All rows again, by one transaction and in the order of their keys; unless one wrote them all."""
+    writers = select(literal_column("xmin::text")).select_from(table).distinct().subquery()
+    if (await connection.scalar(select(func.count()).select_from(writers)) or 0) > 1:
+        # Not TRUNCATE: who took a snapshot before would find the table empty.
+        gone = delete(table).returning(*table.columns).cte("gone")
+        in_order = select(gone).order_by(*(gone.c[column.name] for column in table.primary_key.columns))
+        await connection.execute(insert(table).from_select(list(table.columns), in_order))
 
 
 # --- engines ---
@@ -206,7 +245,7 @@ def _sqlite(file: Path) -> AsyncEngine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself: _begin_immediate does
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON", LOG_LIMIT):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -216,20 +255,19 @@ def _begin_immediate(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
 
 
-def _postgres(url: str, part: Part) -> AsyncEngine:
+def _postgres(url: str, part: Part, seconds: float = COMMAND_SECONDS) -> AsyncEngine:
+    """seconds: for one statement."""
     settings = {
         "search_path": part.name,
         "application_name": f"spot {part.name}",
         # What a process that hangs has locked is free again in time.
-        "idle_in_transaction_session_timeout": f"{COMMAND_SECONDS:.0f}s",
+        "idle_in_transaction_session_timeout": f"{seconds:.0f}s",
         "lock_timeout": f"{COMMAND_SECONDS / 2:.0f}s",
     }
 
     async def connect() -> asyncpg.Connection:
         # asyncpg reads the URL itself: all that libpq knows may be in it, and PGPASSWORD and PGPASSFILE count.
-        return await asyncpg.connect(
-            url, timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS, server_settings=settings
-        )
+        return await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=seconds, server_settings=settings)
 
     return create_async_engine(
         "postgresql+asyncpg://",
