@@ -145,13 +145,12 @@ class Submissions(Message, frozen=True, kw_only=True):
 
 
 class Partial(Message, frozen=True, kw_only=True):
-    """The server's partial signature PS for (CCM, day, nullifier); `day` may be one before the submitted one.
+    """The server's partial signature PS for (CCM, day, nullifier) as submitted.
 
     server: number of the server key it is under.
     """
 
     server: Count
-    day: Day
     signature: Point1
 
 

@@ -235,7 +235,7 @@ class World:
         nullifier = contact.nullifier_of(submission)
         secret_key = self.server if server == SERVER else self.other_server
         signature = contact.sign_partially(self.curve, secret_key, ccm, day, nullifier)
-        partial = messages.Partial(server=server, day=day, signature=signature)
+        partial = messages.Partial(server=server, signature=signature)
         by = proxy or self.proxies[group]
         record = contact.extend(self.random, by.credential, group, self.groups[group].key, submission, partial)
         declared = messages.DeclaredContact(record=record, secret=secret, role=role)

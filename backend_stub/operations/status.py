@@ -104,7 +104,7 @@ async def _of_server(connection: AsyncConnection) -> dict[str, Any]:
     crowded = select(sides.ccm).group_by(sides.ccm).having(func.count() > 2).subquery()
     return {
         "submissions": await _count(connection, tables.submissions),
-        "signed": await _count(connection, tables.submissions, sides.signed_day.is_not(None)),
+        "signed": await _count(connection, tables.submissions, sides.signed),
         "contacts_with_a_third_side": await _count(connection, crowded),
     }
 

@@ -1,17 +1,16 @@
 """How the two sides of a CCM find each other in the server's database, through any number of servers at once.
 
 Each side is committed before the other sides are looked for. So of two that come in the same instant through two
-servers, whoever looks last sees both, and fixes the signed day of both; the other is signed when it is asked for again.
+servers, whoever looks last sees both, and marks both as signed; the other is signed when it is asked for again.
 No lock is held between statements, which a server that hangs could keep, and no transaction is ever undone for
 another: with SERIALIZABLE most would be in a small database, where random CCMs are neighbours in the index. Rows are
-written in the order of their keys, so that no two servers wait for each other; a signed day is written only where
-there is none, so that the first that was committed stands.
+written in the order of their keys, so that no two servers wait for each other.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, select, update
@@ -41,20 +40,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One nullifier that stands for a CCM: its day, and the day it is signed for once there is another side."""
+    """One nullifier that stands for a CCM: its day, and whether it is signed since there was another side."""
 
     day: int
-    signed_day: int | None
+    signed: bool
 
 
 Sides = dict[bytes, dict[bytes, Side]]
 """The sides of each CCM, by nullifier."""
 
 
-async def match(
-    database: Database, asked: Sequence[Entry], first_day: int, last_day: int
-) -> list[int | Refused | None]:
-    """Record these entries. For each the day to sign, None while there is no other side, or why it is refused.
+async def match(database: Database, asked: Sequence[Entry], first_day: int, last_day: int) -> list[bool | Refused]:
+    """Record these entries. For each whether it is to be signed, as there is another side, or why it is refused.
 
     first_day, last_day: of entries that are seen for the first time. Raises Unreachable or StorageError.
     """
@@ -63,19 +60,19 @@ async def match(
         await _enter(connection, asked, range(first_day, last_day + 1))
 
     async def look(connection: AsyncConnection) -> Sides:
-        return await _fix(connection, {one.ccm for one in asked})
+        return await _mark(connection, {one.ccm for one in asked})
 
     await database.run(enter)
     sides = await database.run(look)
     return [_result(one, sides[one.ccm].get(one.nullifier)) for one in asked]
 
 
-def _result(one: Entry, side: Side | None) -> int | Refused | None:
+def _result(one: Entry, side: Side | None) -> bool | Refused:
     if side is None:
         return Refused("this contact's day is too long ago or in the future; check the device's clock")
     if side.day != one.day:
         return Refused("this contact was submitted for another day before; keep to that day")
-    return side.signed_day
+    return side.signed
 
 
 async def _enter(connection: AsyncConnection, asked: Sequence[Entry], days: range) -> None:
@@ -89,38 +86,32 @@ async def _enter(connection: AsyncConnection, asked: Sequence[Entry], days: rang
         await connection.execute(db.new(table, connection), rows)
 
 
-async def _fix(connection: AsyncConnection, ccms: Collection[bytes]) -> Sides:
+async def _mark(connection: AsyncConnection, ccms: Collection[bytes]) -> Sides:
     sides = await _look(connection, ccms)
-    fixes = {ccm: fixed for ccm in sorted(sides) if (fixed := fixed_days(sides[ccm]))}
-    if fixes:
+    matched = [(ccm, name) for ccm in sorted(sides) for name in sorted(newly_matched(sides[ccm]))]
+    if matched:
         this = (table.c.ccm == bindparam("of_ccm"), table.c.nullifier == bindparam("of_nullifier"))
-        rows = [
-            {"of_ccm": ccm, "of_nullifier": name, "to": day}
-            for ccm, fixed in fixes.items()
-            for name, day in sorted(fixed.items())
-        ]
-        unsigned = update(table).where(*this, table.c.signed_day.is_(None))
-        await connection.execute(unsigned.values(signed_day=bindparam("to")), rows)
-        sides |= await _look(connection, fixes)  # what another server fixed meanwhile stands
+        rows = [{"of_ccm": ccm, "of_nullifier": name} for ccm, name in matched]
+        await connection.execute(update(table).where(*this).values(signed=True), rows)
+    for ccm, name in matched:
+        sides[ccm][name] = replace(sides[ccm][name], signed=True)
     return sides
 
 
-def fixed_days(sides: Mapping[bytes, Side]) -> dict[bytes, int]:
-    """The days to sign, by nullifier, for those sides that have none and do have another side."""
-    # Two sides get the smaller of their days. It is fixed for each side and not for the CCM, so that a third
-    # nullifier, of somebody who saw the CCM, cannot move the day away from the true other side.
-    fixed = {}
-    for name, side in sides.items():
-        near = [one.day for other, one in sides.items() if other != name and abs(one.day - side.day) <= 1]
-        if near and side.signed_day is None:
-            fixed[name] = min(side.day, *near)
-    return fixed
+def newly_matched(sides: Mapping[bytes, Side]) -> list[bytes]:
+    """The nullifiers of those sides that are not signed yet and do have another side, of a day at most one apart."""
+    # Each is signed for its own day: nobody else, who may have seen the CCM, can move the day of an honest side.
+    return [
+        name
+        for name, side in sides.items()
+        if not side.signed and any(other != name and abs(one.day - side.day) <= 1 for other, one in sides.items())
+    ]
 
 
 async def _look(connection: AsyncConnection, ccms: Collection[bytes]) -> Sides:
     found: Sides = defaultdict(dict)
     for row in await connection.execute(select(table).where(table.c.ccm.in_(_padded(ccms)))):
-        found[row.ccm][row.nullifier] = Side(row.day, row.signed_day)
+        found[row.ccm][row.nullifier] = Side(row.day, row.signed)
     return found
 
 

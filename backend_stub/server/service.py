@@ -86,13 +86,13 @@ class Server:
         """Verify, record, and sign where there are two sides."""
         known = self._follower.known()
         refusals = await asyncio.to_thread(check_submissions, self._curve, self._random, known, submissions)
-        signed_days = await self._record(known, submissions, refusals)
-        return await asyncio.to_thread(self._sign, known, submissions, signed_days, refusals)
+        matched = await self._record(known, submissions, refusals)
+        return await asyncio.to_thread(self._sign, known, submissions, matched, refusals)
 
     async def _record(
         self, known: Known, submissions: Sequence[Submission], refusals: dict[int, SpotError]
-    ) -> dict[int, int | None]:
-        """The day to sign of each that is not refused, None while pending."""
+    ) -> set[int]:
+        """Which are to be signed."""
         limits = known.parameters.limits
         good = [index for index in range(len(submissions)) if index not in refusals]
         entries = [Entry(one.ccm, contact.nullifier_of(one), one.day) for one in (submissions[index] for index in good)]
@@ -100,24 +100,23 @@ class Server:
         last_day = day_of(self._clock.now() + limits.clock_tolerance)
         results = await matching.match(self._database, entries, first_day, last_day) if entries else []
         refusals |= {index: one for index, one in zip(good, results, strict=True) if isinstance(one, Refused)}
-        return {index: one for index, one in zip(good, results, strict=True) if not isinstance(one, Refused)}
+        return {index for index, one in zip(good, results, strict=True) if one is True}
 
     def _sign(
         self,
         known: Known,
         submissions: Sequence[Submission],
-        signed_days: dict[int, int | None],
+        matched: set[int],
         refusals: dict[int, SpotError],
     ) -> list[Outcome]:
         outcomes = []
         number, secret = self._own.current(known)
         for index, one in enumerate(submissions):
-            day = signed_days.get(index)
             partial = None
-            if day is not None:
+            if index in matched:
                 nullifier = contact.nullifier_of(one)
-                signature = contact.sign_partially(self._curve, secret, one.ccm, day, nullifier)
-                partial = Partial(server=number, day=day, signature=signature)
+                signature = contact.sign_partially(self._curve, secret, one.ccm, one.day, nullifier)
+                partial = Partial(server=number, signature=signature)
             refusal = refusals[index].text[:REFUSAL_LENGTH] if index in refusals else None
             outcomes.append(Outcome(partial=partial, refusal=refusal))
         return outcomes

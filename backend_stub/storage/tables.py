@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
 )
 
 
@@ -165,7 +166,7 @@ submissions = Table(
     Column("ccm", LargeBinary(32), primary_key=True),
     Column("nullifier", LargeBinary(48), primary_key=True),
     Column("day", Integer, nullable=False, index=True),
-    Column("signed_day", Integer, nullable=True),
+    Column("signed", Boolean, nullable=False, server_default=false()),
     sqlite_with_rowid=False,
 )
-"""`signed_day`: what a partial signature says, fixed once another nullifier stands for the CCM."""
+"""`signed`: another nullifier stood for the CCM. It stays so though the other side, a day older, is forgotten first."""

@@ -79,14 +79,11 @@ class Bed:
     # --- what is written down ---
 
     async def recorded(self) -> Recorded:
-        """What the servers wrote down: the signed day by (CCM, nullifier); None where it is not signed."""
-        table = tables.submissions.c
+        """What the servers wrote down."""
         told = settings.read(settings.ServerSettings, self.folder / "server")
         async with db.opened(self.folder / "server" / DATABASE, tables.SERVER, told.database) as database:
-            rows = await database.run(
-                lambda connection: connection.execute(select(table.ccm, table.nullifier, table.signed_day))
-            )
-        return {(row.ccm, row.nullifier): row.signed_day for row in rows}
+            rows = await database.run(lambda connection: connection.execute(select(tables.submissions)))
+        return {(row.ccm, row.nullifier): (row.day, row.signed) for row in rows}
 
     async def office(self, clock: Clock) -> Office:
         """What the authority wrote down."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 BATCH = 500  # records verified at once
 WORKERS = 2
 
-Recorded = dict[tuple[bytes, bytes], int | None]
-"""The signed day by (CCM, nullifier)."""
+Recorded = dict[tuple[bytes, bytes], tuple[int, bool]]
+"""The day, and whether it is signed, by (CCM, nullifier)."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ def _submissions(findings: Findings, ledger: Ledger, journal: Journal, recorded:
     signed = [messages.decode(messages.ContactRecord, record) for record in _records(ledger)]
     agents = [messages.decode(messages.ContactRecord, one.record) for one in journal.held if one.record]
     findings.counted["contacts of real agents, each side"] = len(journal.held)
-    findings.add(LOST, sum(recorded.get((one.ccm, one.nullifier)) != one.day for one in (*signed, *agents)))
+    findings.add(LOST, sum(recorded.get((one.ccm, one.nullifier)) != (one.day, True) for one in (*signed, *agents)))
     sides: dict[bytes, set[bytes]] = defaultdict(set)
     for ccm, nullifier in recorded:
         sides[ccm].add(nullifier)
-    of_server = (ccm for (ccm, _), day in recorded.items() if day is not None)
+    of_server = (ccm for (ccm, _), (_, is_signed) in recorded.items() if is_signed)
     findings.add(ALONE, sum(len(sides[ccm]) < 2 for ccm in of_server))
     findings.add(ALONE, sum(line.record is not None for lines in ledger.lonely for line in lines))
     findings.add(ALONE, sum(len(sides[one.ccm]) < 2 for one in (*signed, *agents)))

@@ -34,7 +34,7 @@ class World:
 
     def partial(self, index: int) -> messages.Partial:
         """The server's signature in the record of this index."""
-        return messages.Partial(server=SERVER, day=DAY, signature=self.contacts[index].record.partial)
+        return messages.Partial(server=SERVER, signature=self.contacts[index].record.partial)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def build(curve: Curve, count: int) -> World:
     for _ in range(count):
         secret = RANDOM(encounter.SECRET_SIZE)
         submission = parties.submit(encounter.ccm_of(secret))
-        partial = messages.Partial(server=SERVER, day=DAY, signature=parties.sign_partially(submission))
+        partial = messages.Partial(server=SERVER, signature=parties.sign_partially(submission))
         record = parties.extend(submission, partial)
         submissions.append(submission)
         contacts.append(messages.DeclaredContact(record=record, secret=secret, role=0))

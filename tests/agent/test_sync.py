@@ -50,11 +50,11 @@ def a_proxy(server: Server, *, day: int = 20_000, secret: bytes | None = None) -
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
             return web.Response(status=404)
-        submission = messages.decode(messages.Submission, await request.read())
+        submission = replaced(messages.decode(messages.Submission, await request.read()), day=day)
         here = world()
         asked = contact.nullifier_of(submission)
         signature = contact.sign_partially(here.curve, here.server, submission.ccm, day, asked)
-        partial = messages.Partial(server=1, day=day, signature=signature)
+        partial = messages.Partial(server=1, signature=signature)
         record = (
             here.contact(here.alice, secret).record
             if secret
@@ -154,7 +154,7 @@ async def test_of_what_the_clock_put_off_nothing_is_sent_at_once(
 @pytest.mark.parametrize("lie", ["other day", "other contact"])
 async def test_a_lying_answer_is_not_taken(store: Store, sync: Sync, server: Server, lie: str) -> None:
     if lie == "other day":
-        a_proxy(server, day=19_990)
+        a_proxy(server, day=19_999)
     else:
         a_proxy(server, secret=bytes(range(32)))
     assert (await sync.step()).failed == 1

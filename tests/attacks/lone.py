@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def signing_the_lone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take out the rule that two different nullifiers must stand for a CCM."""
 
-    def fixed_days(sides: Mapping[bytes, Side]) -> dict[bytes, int]:
-        return {name: side.day for name, side in sides.items() if side.signed_day is None}
+    def newly_matched(sides: Mapping[bytes, Side]) -> list[bytes]:
+        return [name for name, side in sides.items() if not side.signed]
 
-    monkeypatch.setattr(matching, "fixed_days", fixed_days)
+    monkeypatch.setattr(matching, "newly_matched", newly_matched)

@@ -44,12 +44,9 @@ async def test_a_server_that_counts_submissions_would_sign_for_one_user_twice(
 ) -> None:
     honest, seen = matching.match, set[bytes]()
 
-    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[int | Refused | None]:
+    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[bool | Refused]:
         results = await honest(database, asked, first, last)
-        counted = [
-            one.day if result is None and one.ccm in seen else result
-            for one, result in zip(asked, results, strict=True)
-        ]
+        counted = [result or one.ccm in seen for one, result in zip(asked, results, strict=True)]
         seen.update(one.ccm for one in asked)
         return counted
 

@@ -14,11 +14,10 @@ import pytest
 
 from agent.store import State
 from backend_stub.proxy import service as proxy
-from protocol import contact, messages
-from protocol.encounter import day_of, token_of
-from protocol.errors import SpotError
+from protocol import contact
+from protocol.encounter import token_of
 from tests.attacks.lone import signing_the_lone
-from tests.backend_stub.support import CURVE, Encounter, World
+from tests.backend_stub.support import Encounter, World
 from tests.end_to_end import people
 
 if TYPE_CHECKING:
@@ -91,13 +90,12 @@ async def test_if_neither_looked_the_contact_list_would_have_it(
     assert State.SIGNED in states
 
 
-async def test_a_day_that_it_moves_is_refused(there: World) -> None:
-    """It may sign for the day submitted or the one before: everything else the proxy refuses."""
-    left, right = await there.pair()
-    met, record = await there.meet(left, right)
-    assert record.day == day_of(there.clock.now())
-    one = await there.submission(left, met)
-    for moved in (-2, 1):
-        partial = messages.Partial(server=1, day=record.day + moved, signature=record.partial)
-        with pytest.raises(SpotError):
-            contact.answer_claim(CURVE, (await there.keys()).signers, one, partial)
+@pytest.mark.parametrize("moved", [-1, 1])
+async def test_a_day_that_it_moves_goes_no_further_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    def sign_for_another_day(curve: Curve, secret: ServerSecret, ccm: bytes, day: int, nullifier: bytes) -> bytes:
+        return honest_signature(curve, secret, ccm, day + moved, nullifier)
+
+    monkeypatch.setattr(contact, "sign_partially", sign_for_another_day)
+    assert State.SIGNED not in await meet_under_a_bad_server(tmp_path)

@@ -84,8 +84,8 @@ async def test_its_day_cannot_be_laundered(there: World) -> None:
 
 
 async def test_without_the_days_being_near_it_could(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fixed_days(sides: Mapping[bytes, Side]) -> dict[bytes, int]:
-        return {name: side.day for name, side in sides.items()} if len(sides) > 1 else {}
+    def newly_matched(sides: Mapping[bytes, Side]) -> list[bytes]:
+        return list(sides) if len(sides) > 1 else []
 
-    monkeypatch.setattr(matching, "fixed_days", fixed_days)
+    monkeypatch.setattr(matching, "newly_matched", newly_matched)
     assert await launder(there)

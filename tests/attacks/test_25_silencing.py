@@ -2,8 +2,7 @@
 
 Both sides of a contact may declare, each once: only a nullifier that was declared is refused again, and what is
 published names the side. A third who saw the CCM (a proxy) may submit it too; the true sides are signed for all the
-same. But whoever of a contact's sides asks again before the other has come is signed for beside the third: for the day
-before, if the third says so. **Not prevented**: a contact of the first infectious day is then not published.
+same, and each for the day that it submitted, so that nobody moves a contact to a day that does not count.
 """
 
 from __future__ import annotations
@@ -11,9 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from backend_stub.authority import report
 from backend_stub.server import matching
+from protocol import contact
 from protocol.encounter import token_of
 from protocol.errors import Refused
 from tests.backend_stub.support import Encounter, World
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from backend_stub.server.matching import Entry
     from backend_stub.storage.database import Database
+    from protocol.contact import ServerSecret
+    from protocol.curve import Curve
+    from protocol.messages import Submission
 
 
 async def declare_first(there: World) -> list[bool]:
@@ -83,7 +87,7 @@ async def test_a_server_that_takes_two_only_would_shut_one_out(
     honest = matching.match
     taken: dict[bytes, list[bytes]] = {}
 
-    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[int | Refused | None]:
+    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[bool | Refused]:
         results = await honest(database, asked, first, last)
         for index, one in enumerate(asked):
             sides = taken.setdefault(one.ccm, [])
@@ -96,7 +100,7 @@ async def test_a_server_that_takes_two_only_would_shut_one_out(
     assert not await squat(there, before=before)
 
 
-# --- not prevented: a third moves the signed day by one ---
+# --- a third, or a dishonest peer, is to move the day ---
 
 
 async def published_days(there: World, *, third: bool) -> tuple[int, ...]:
@@ -113,7 +117,42 @@ async def published_days(there: World, *, third: bool) -> tuple[int, ...]:
     return (await there.declare(left, await there.code(today + 2), [(met, record)])).days
 
 
-async def test_a_third_can_have_the_first_infectious_day_taken_for_the_one_before(there: World) -> None:
+async def test_a_third_moves_no_day(there: World) -> None:
     assert await published_days(there, third=False) == (there.clock.today,)
-    gone = await published_days(there, third=True)
-    assert gone == (), "if this fails, a third moves no signed day: say so in docs/threat-model.md"
+    assert await published_days(there, third=True) == (there.clock.today,)
+
+
+def signing_the_smaller_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant of all parts: who is matched is signed for the smaller of the two days, which is fixed then."""
+    days: dict[bytes, dict[bytes, int]] = {}
+    fixed: dict[tuple[bytes, bytes], int] = {}
+    honest = matching.match, contact.sign_partially, contact.answer_claim, contact.extend, contact.check_record
+
+    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[bool | Refused]:
+        results = await honest[0](database, asked, first, last)
+        for one, result in zip(asked, results, strict=True):
+            sides = days.setdefault(one.ccm, {})
+            sides[one.nullifier] = one.day
+            if result is True:
+                fixed.setdefault((one.ccm, one.nullifier), min(day for day in sides.values() if day >= one.day - 1))
+        return results
+
+    def moved(one: Submission) -> Submission:
+        return replace(one, day=fixed[one.ccm, contact.nullifier_of(one)])
+
+    def sign(curve: Curve, secret: ServerSecret, ccm: bytes, _day: int, nullifier: bytes) -> bytes:
+        return honest[1](curve, secret, ccm, fixed[ccm, nullifier], nullifier)
+
+    monkeypatch.setattr(matching, "match", match)
+    monkeypatch.setattr(contact, "sign_partially", sign)
+    monkeypatch.setattr(contact, "answer_claim", lambda a, b, one, partial: honest[2](a, b, moved(one), partial))
+    monkeypatch.setattr(contact, "extend", lambda a, b, c, d, one, partial: honest[3](a, b, c, d, moved(one), partial))
+    monkeypatch.setattr(contact, "check_record", lambda a, b, c, one, record: honest[4](a, b, c, moved(one), record))
+
+
+async def test_with_a_common_day_a_third_could_have_a_contact_not_published(
+    there: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signing_the_smaller_day(monkeypatch)
+    assert await published_days(there, third=False) == (there.clock.today,)
+    assert await published_days(there, third=True) == ()

@@ -30,7 +30,7 @@ async def several(file: Path, url: str, count: int = 2) -> AsyncIterator[list[Da
         yield opened
 
 
-async def kept(database: Database) -> dict[tuple[bytes, bytes], tuple[int, int | None]]:
-    """Day and signed day of each side, by CCM and nullifier."""
+async def kept(database: Database) -> dict[tuple[bytes, bytes], tuple[int, bool]]:
+    """Day of each side and whether it is signed, by CCM and nullifier."""
     rows = await database.run(lambda connection: connection.execute(select(tables.submissions)))
-    return {(row.ccm, row.nullifier): (row.day, row.signed_day) for row in rows}
+    return {(row.ccm, row.nullifier): (row.day, row.signed) for row in rows}

@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 import sqlite3
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from backend_stub.server.matching import Entry, match
 from backend_stub.storage import database as db
 from backend_stub.storage import tables
 from protocol.errors import Misuse, StorageError, Unreachable
-from tests.backend_stub.databases import several
+from tests.backend_stub.databases import KINDS, kept, several
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,54 +52,69 @@ CREATE TABLE tokens (token BLOB NOT NULL, day INTEGER NOT NULL, level INTEGER NO
   WITHOUT ROWID;
 INSERT INTO proxies VALUES ('kept', 'group-1', 'http://one', 'public', 'opening', FALSE);
 """
+OLD_SERVER = """
+CREATE TABLE submissions (ccm BLOB NOT NULL, nullifier BLOB NOT NULL, day INTEGER NOT NULL, signed_day INTEGER,
+  PRIMARY KEY (ccm, nullifier)) WITHOUT ROWID;
+CREATE INDEX ix_submissions_day ON submissions (day);
+INSERT INTO submissions SELECT CAST(ccm AS BLOB), CAST(nullifier AS BLOB), day, signed_day FROM (
+  SELECT 'met' AS ccm, 'early' AS nullifier, 4 AS day, 4 AS signed_day UNION SELECT 'met', 'late', 5, 4
+  UNION SELECT 'alone', 'early', 5, NULL) AS rows;
+"""
 
 
 def for_postgres(statements: str) -> str:
     return re.sub(r"\s*WITHOUT ROWID", "", statements.replace("BLOB", "BYTEA"))
 
 
-async def old_sqlite(file: Path) -> None:
-    connection = sqlite3.connect(file)
-    connection.executescript(OLD_AUTHORITY)
-    connection.close()
-
-
-async def old_postgres(url: str) -> None:
-    connection = await asyncpg.connect(url, server_settings={"search_path": "authority"})
-    await connection.execute("CREATE SCHEMA authority")
-    await connection.execute(for_postgres(OLD_AUTHORITY))
+async def make_old(statements: str, part: str, file: Path, url: str) -> None:
+    if not url:
+        with closing(sqlite3.connect(file)) as old:
+            old.executescript(statements)
+        return
+    connection = await asyncpg.connect(url, server_settings={"search_path": part})
+    await connection.execute(f"CREATE SCHEMA {part}")
+    await connection.execute(for_postgres(statements))
     await connection.close()
 
 
-def differences(connection: Connection) -> list[object]:
+def differences(connection: Connection, part: tables.Part) -> list[object]:
     context = MigrationContext.configure(connection)
-    return [one for one in compare_metadata(context, tables.authority) if "schema_version" not in str(one)]
+    return [one for one in compare_metadata(context, part.tables) if "schema_version" not in str(one)]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue("postgres").fresh() if request.param == "postgresql" else ""
+
+
 @pytest.mark.filterwarnings("ignore:autogenerate skipping")
-async def test_an_old_database_is_brought_up_to_date(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
-    url, file = "", tmp_path / "authority.db"
-    if kind == "postgresql":
-        url = request.getfixturevalue("postgres").fresh()
-        await old_postgres(url)
-    else:
-        await old_sqlite(file)
+async def test_an_old_database_is_brought_up_to_date(tmp_path: Path, url: str) -> None:
+    file = tmp_path / "authority.db"
+    await make_old(OLD_AUTHORITY, "authority", file, url)
     again = {"name": "new", "group": "group-1", "url": "http://one", "public": b"2", "opening": b"2", "removed": False}
     for name in ("new", "newer"):  # the second time it is up to date
         async with db.opened(file, tables.AUTHORITY, url) as database:
             added = insert(tables.proxies).values(again | {"name": name, "public": name.encode()})
             await database.run(partial(AsyncConnection.execute, statement=added))
-            assert await database.run(lambda connection: connection.run_sync(differences)) == []
+            found = partial(AsyncConnection.run_sync, fn=differences, part=tables.AUTHORITY)
+            assert await database.run(found) == []
             names = await database.run(lambda connection: connection.scalars(tables.proxies.select()))
     assert set(names.all()) == {"kept", "new", "newer"}
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_a_database_of_a_newer_program_is_left_alone(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
-) -> None:
-    url = request.getfixturevalue("postgres").fresh() if kind == "postgresql" else ""
+async def test_who_was_signed_for_the_day_before_is_signed_for_the_own_day(tmp_path: Path, url: str) -> None:
+    file = tmp_path / "server.db"
+    await make_old(OLD_SERVER, "server", file, url)
+    before = {(b"met", b"early"): (4, True), (b"met", b"late"): (5, True), (b"alone", b"early"): (5, False)}
+    asked = [Entry(ccm, nullifier, day) for (ccm, nullifier), (day, _) in before.items()]
+    async with db.opened(file, tables.SERVER, url) as database:
+        assert await database.run(partial(AsyncConnection.run_sync, fn=differences, part=tables.SERVER)) == []
+        assert await kept(database) == before
+        assert await match(database, asked, 5, 5) == [signed for _, signed in before.values()]
+        assert await match(database, [Entry(b"alone", b"late", 5)], 5, 5) == [True]
+
+
+async def test_a_database_of_a_newer_program_is_left_alone(tmp_path: Path, url: str) -> None:
     async with db.opened(tmp_path / "server.db", tables.SERVER, url) as database:
         newer = text("UPDATE schema_version SET version_num = '999'")
         await database.run(lambda connection: connection.execute(newer))
@@ -117,7 +133,7 @@ async def test_a_busy_sqlite_holds_up_nobody_else(tmp_path: Path) -> None:
         assert not waiting.done()
         other.execute("ROLLBACK")
         other.close()
-        assert await waiting == [None]
+        assert await waiting == [False]
 
 
 async def test_a_restart_of_postgres_under_load_loses_nothing(tmp_path: Path, postgres: Cluster) -> None:
@@ -137,7 +153,7 @@ async def test_a_restart_of_postgres_under_load_loses_nothing(tmp_path: Path, po
                 await asyncio.to_thread(stop)
                 await asyncio.to_thread(postgres.start)
         everything = [Entry(ccm, bytes([side]) * 48, 1) for ccm in ccms for side in (0, 1)]
-        assert await match(servers[0], everything, 1, 1) == [1] * len(everything)
+        assert await match(servers[0], everything, 1, 1) == [True] * len(everything)
 
 
 async def test_a_postgres_that_is_away_or_shut_is_said_plainly_and_without_the_password(

@@ -42,7 +42,7 @@ COLUMNS = {
     "checks": "number contacts checked began_at",
     "reported": "nullifier day",
     "tokens": "token day level",
-    "submissions": "ccm nullifier day signed_day",
+    "submissions": "ccm nullifier day signed",
 }
 
 

@@ -111,7 +111,7 @@ async def test_a_second_day_for_one_contact_is_refused(there: World, clock: Manu
         await there.submit(left, met, clock.today - 1)
 
 
-async def test_around_midnight_the_smaller_day_counts(there: World, clock: ManualClock) -> None:
+async def test_around_midnight_each_side_is_signed_for_its_own_day(there: World, clock: ManualClock) -> None:
     left, right = await there.pair()
     for early, late in ((left, right), (right, left)):
         met = Encounter()
@@ -120,7 +120,7 @@ async def test_around_midnight_the_smaller_day_counts(there: World, clock: Manua
         of_late = await there.submit(late, met, clock.today)
         assert of_early is not None
         assert of_late is not None
-        assert of_early.day == of_late.day == clock.today - 1
+        assert (of_early.day, of_late.day) == (clock.today - 1, clock.today)
 
 
 async def test_days_further_apart_are_no_match(there: World, clock: ManualClock) -> None:

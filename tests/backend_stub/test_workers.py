@@ -47,7 +47,7 @@ async def made(there: World, user: User, count: int) -> list[tuple[Encounter, Co
         issuer = known.issuer(user.issuer)
         one = contact.submit(CURVE, secrets.token_bytes, user.credential, issuer, user.issuer, met.ccm, day)
         signature = contact.sign_partially(CURVE, server, met.ccm, day, contact.nullifier_of(one))
-        partial = messages.Partial(server=1, day=day, signature=signature)
+        partial = messages.Partial(server=1, signature=signature)
         key = known.signers.group("group-1", day)
         found.append((met, contact.extend(secrets.token_bytes, proxy, "group-1", key, one, partial)))
     return found

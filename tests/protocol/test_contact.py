@@ -72,19 +72,6 @@ def test_a_group_signs_under_its_name(world: World) -> None:
     assert not batch.holds(world.curve, world.random, [proof])
 
 
-def test_a_record_of_the_day_before_is_taken_if_the_server_signed_for_it(world: World) -> None:
-    """The two sides may stand on either side of midnight: the smaller day is signed for."""
-    one = world.contacts[0].submission
-    nullifier = contact.nullifier_of(one)
-    signature = contact.sign_partially(world.curve, world.server, one.ccm, DAY - 1, nullifier)
-    partial = messages.Partial(server=SERVER, day=DAY - 1, signature=signature)
-    contact.check_partial(world.curve, world.random, world.keys.signers, one, partial)
-    own, key = world.proxies["north"].credential, world.groups["north"].key
-    record = contact.extend(world.random, own, "north", key, one, partial)
-    contact.check_record(world.curve, world.random, world.keys.signers, one, record)
-    assert record.day == DAY - 1
-
-
 def test_a_partial_signature_is_always_the_same(world: World) -> None:
     one = world.contacts[0]
     arguments = one.record.ccm, one.record.day, one.record.nullifier

@@ -17,7 +17,7 @@ from protocol.declaration import Reason
 from protocol.errors import Malformed, Misuse
 from tests.protocol.alterations.credentials import SHOWINGS
 from tests.protocol.dishonest import BAD_SCALARS, bad_g1, bad_g2, prove_join, reasons_for
-from tests.support import DAY, SERVER, world_of
+from tests.support import SERVER, world_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,7 +197,7 @@ def _accept(world: World, **change: bytes) -> None:
 
 
 def _check_partial(world: World, data: bytes) -> None:
-    partial = messages.Partial(server=SERVER, day=DAY, signature=data)
+    partial = messages.Partial(server=SERVER, signature=data)
     contact.check_partial(world.curve, world.random, world.keys.signers, world.contacts[0].submission, partial)
 
 

@@ -41,21 +41,21 @@ class Contacts:
         ccm, random = encounter.ccm_of(self.secret(name)), stream(f"submission {member.name} {name}")
         return contact.submit(self.cast.curve, random, member.own, member.issuer.key, NUMBER, ccm, day)
 
-    def partial(self, submission: messages.Submission, day: int = DAY) -> messages.Partial:
+    def partial(self, submission: messages.Submission) -> messages.Partial:
         """The server's answer."""
         secret = contact.ServerSecret(read_scalar(self.cast.server["server_secret"]))
         nullifier = contact.nullifier_of(submission)
-        signature = contact.sign_partially(self.cast.curve, secret, submission.ccm, day, nullifier)
-        return messages.Partial(server=SERVER, day=day, signature=signature)
+        signature = contact.sign_partially(self.cast.curve, secret, submission.ccm, submission.day, nullifier)
+        return messages.Partial(server=SERVER, signature=signature)
 
     def bad_record(self, member: Member, name: str) -> messages.ContactRecord:
         """A record whose nullifier is no point, but is signed for by a dishonest server and proxy."""
         submission = self.submission(member, name)
         return self._signed(replaced(submission, show=replaced(submission.show, nullifiers=(bytes(48),))), member, name)
 
-    def record(self, member: Member, name: str, proxy: Member | None = None) -> messages.ContactRecord:
+    def record(self, member: Member, name: str, proxy: Member | None = None, day: int = DAY) -> messages.ContactRecord:
         """The finished record."""
-        return self._signed(self.submission(member, name), member, name, proxy)
+        return self._signed(self.submission(member, name, day), member, name, proxy)
 
     def _signed(
         self, submission: messages.Submission, member: Member, name: str, proxy: Member | None = None

@@ -118,7 +118,7 @@ def make_partial(curve: Curve, given: Values) -> Values:
     signature = contact.sign_partially(curve, contact.ServerSecret(secret), ccm, day, nullifier)
     assert signature == (secret * point).encode()
     _, key = contact.new_server_key(curve, Chosen(secret))
-    message = messages.encode(messages.Partial(server=given["server"], day=day, signature=signature))
+    message = messages.encode(messages.Partial(server=given["server"], signature=signature))
     return {
         "server_key": key.hex(),
         "point": point.encode().hex(),
@@ -140,7 +140,7 @@ def make_record(curve: Curve, given: Values) -> Values:
     submission = messages.decode(messages.Submission, bytes.fromhex(given["submission"]))
     partial = messages.decode(messages.Partial, bytes.fromhex(given["partial"]))
     nullifier = submission.show.nullifiers[0]
-    day = partial.day.to_bytes(8, "big")
+    day = submission.day.to_bytes(8, "big")
     message = _shown_message(given["group"].encode(), submission.ccm, day, nullifier, partial.signature)
     shown = make_show(curve, given | {"purpose": "EXTENSION", "bases": [], "message": message})
     random = Chosen(read_scalar(given["blind"]), read_scalar(given["nonce"]))

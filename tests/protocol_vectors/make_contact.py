@@ -128,27 +128,24 @@ def _make_extension(file: File, contacts: Contacts, made: dict[str, Values]) -> 
     after = file.gives("partial", "the day after", **signing, day=DAY + 1, nullifier=made["Ada"]["nullifier"])
     checking = {"submission": submission, **contacts.keys}
     file.gives("checked partial", "Ada", partial=partials["Ada"]["partial"], **checking)
-    file.gives("checked partial", "the day before", partial=before["partial"], **checking)
-    wrong = messages.Partial(server=SERVER, day=DAY - 1, signature=bytes.fromhex(partials["Ada"]["signature"]))
     for name, message in {
         "of another nullifier": partials["Ben"]["partial"],
+        "of the day before": before["partial"],
         "of the day after": after["partial"],
-        "with another day": as_hex(wrong),
     }.items():
         file.refuses("checked partial", name, "refused", partial=message, **checking)
     given = {"group": "north", "submission": submission, **cast.proxy.given}
     random = chosen("extension", "blind", "nonce")
     record = file.gives("record", "Ada", partial=partials["Ada"]["partial"], **given, **random)
-    earlier = file.gives("record", "the day before", partial=before["partial"], **given, **random)
     given = {"submission": submission, **contacts.keys}
     file.gives("checked record", "Ada", record=record["record"], **given)
-    file.gives("checked record", "the day before", record=earlier["record"], **given)
     good = messages.decode(messages.ContactRecord, bytes.fromhex(record["record"]))
     foreign = contacts.record(cast.ben, "1")
     bad = {
         "another nullifier": foreign,
         "another CCM": replaced(good, ccm=bytes(32)),
         "a day changed afterwards": replaced(good, day=DAY - 1),
+        "of the day before, signed": contacts.record(cast.ada, "1", day=DAY - 1),
         "another signature of the server": replaced(good, partial=foreign.partial),
         "another signature of the group": replaced(good, proof=foreign.proof),
     }
