@@ -7,6 +7,8 @@ so do mirrors. Every link that a device has seen came from one of them.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from protocol.parameters import Trusted
 
 SECONDS = 10.0  # for one answer
+PROBED = 64  # links after the first that nobody has
 PATHS = {chains.PARAMETERS: messages.PARAMETERS_PATH, chains.PUBLICATIONS: messages.PUBLICATIONS_PATH}
 
 
@@ -54,7 +57,7 @@ class CatchingUp:
     async def catch_up(self, known: Known) -> None:
         """Add all that was signed since.
 
-        Raises Unreachable where nobody has even the links of the backup, or somebody says that there are more than
+        Raises Unreachable where nobody has even the links of the backup, or somebody has or knows of more than
         were found; KeyChanged where they belong to another chain.
         """
         if not await self._have_its_end(known):
@@ -69,6 +72,8 @@ class CatchingUp:
             known.published, batch = publication.follow(known.published, known.parameters.publication_keys, link)
             known.links.append((chains.PUBLICATIONS, known.published, link))
             known.tokens.update(_tokens(batch))
+        for chain, head in ((chains.PARAMETERS, known.trusted.head), (chains.PUBLICATIONS, known.published)):
+            await self._check_gap(chain, head.number + 1)
         await self._check_heads(known)
 
     async def _have_its_end(self, known: Known) -> bool:
@@ -87,6 +92,23 @@ class CatchingUp:
             except SpotError:
                 continue
         return None
+
+    async def _check_gap(self, chain: str, missing: int) -> None:
+        """That nobody has a link soon after the one that nobody has: proxies keep those that they were asked for."""
+
+        async def look(source: str, number: int) -> None:
+            with suppress(SpotError):
+                messages.decode(Link, await self._get(source + PATHS[chain].format(number=number)))
+                found.append((number, source))
+
+        found: list[tuple[int, str]] = []
+        after = range(missing + 1, missing + 1 + PROBED)
+        await asyncio.gather(*(look(source, number) for source in self._sources for number in after))
+        if found:
+            number, source = min(found)
+            raise Unreachable(
+                f"{source} has link {number} of the {chain}, and nobody has link {missing}; name others as well"
+            )
 
     async def _check_heads(self, known: Known) -> None:
         for source in self._sources:

@@ -165,6 +165,19 @@ async def test_the_chains_go_on_where_the_world_saw_them(there: World, made: Pat
         assert len(tokens) == len(set(tokens)), "what waited in the backup was out already"
 
 
+async def test_a_gap_in_what_proxies_kept_is_refused(there: World, made: Path, tmp_path: Path) -> None:
+    """Somebody saw a later link; the one that is missing would be signed a second time."""
+    await back_up(there, made)
+    async with there.office() as office:
+        for _ in range(3):
+            await office.database.run(lambda connection: chains.change(office, connection, lambda now: now))
+    for number in (0, 3):  # as if agents had asked this proxy for these alone
+        await there.send("GET", there.proxies[0] + messages.PARAMETERS_PATH.format(number=number))
+    await there.backend.stop("authority")
+    with pytest.raises(Unreachable, match="has link 3 of the parameters, and nobody has link 1"):
+        await restoring.restore(made, tmp_path / "again", PASSPHRASE, Choice(links_from=there.proxies))
+
+
 async def test_a_source_that_knows_of_more_or_of_another_chain(there: World, made: Path, tmp_path: Path) -> None:
     await back_up(there, made)
     other = tmp_path / "other"
