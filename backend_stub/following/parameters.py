@@ -72,9 +72,14 @@ class Follower:
 
     def known(self) -> Known:
         """The parameters. Raises Unreachable before they were fetched, KeyChanged where they have run out."""
+        last = self.last()
+        parameters.check_validity(last.parameters, self._clock.now())
+        return last
+
+    def last(self) -> Known:
+        """The last parameters, which may have run out: for what must go on without an authority. Raises Unreachable."""
         if self._known is None:
             raise Unreachable("this part of the backend has not reached the authority yet; try again later")
-        parameters.check_validity(self._known.parameters, self._clock.now())
         return self._known
 
     def age(self) -> float:

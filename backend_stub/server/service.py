@@ -122,8 +122,8 @@ class Server:
         return outcomes
 
     async def clean(self) -> None:
-        """Forget what is older than the retention."""
-        oldest = today(self._clock) - self._follower.known().parameters.limits.retention_days
+        """Forget what is older than the retention, also where the authority is gone for good."""
+        oldest = today(self._clock) - self._follower.last().parameters.limits.retention_days
         await self._database.forget(tables.submissions, tables.submissions.c.day < oldest)
         await self._database.settle()
 
@@ -133,7 +133,7 @@ class Server:
             await self._clock.sleep(CLEAN_EVERY)
             try:
                 await self.clean()
-                self._own.tidy(self._follower.known())
+                self._own.tidy(self._follower.last())
             except SpotError as error:
                 log.warning("old submissions are not forgotten yet: %s", error.text)
 

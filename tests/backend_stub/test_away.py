@@ -7,11 +7,14 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import func, select
 
 from backend_stub.following import parameters as following
 from backend_stub.network import calling
 from backend_stub.network.problems import NotFound
 from backend_stub.operations.running import Backend, running
+from backend_stub.storage import database as db
+from backend_stub.storage import tables
 from protocol import messages
 from protocol.errors import KeyChanged, Misuse, Unreachable
 from tests.backend_stub import support
@@ -128,6 +131,22 @@ async def test_parameters_that_have_run_out_stop_the_work(there: World, clock: M
     clock.pass_by(days=31)
     with pytest.raises(KeyChanged, match="run out"):
         await there.refusal(support.NOTHING)
+
+
+async def test_the_server_forgets_also_when_its_parameters_have_run_out(there: World, clock: ManualClock) -> None:
+    """A project that ended, and whose authority went first."""
+    left, right = await there.pair()
+    await there.meet(left, right)
+    await there.backend.stop("authority")
+    clock.pass_by(days=40)
+
+    async def forgotten() -> bool:
+        clock.pass_by(seconds=600)
+        async with db.opened(there.backend.folder / "server" / "server.db", tables.SERVER) as database:
+            count = select(func.count()).select_from(tables.submissions)
+            return await database.run(lambda connection: connection.scalar(count)) == 0
+
+    await support.eventually(forgotten)
 
 
 async def test_a_number_that_is_not_there_yet(there: World) -> None:
