@@ -105,6 +105,11 @@ class Plan:
     grouped: bool = False
 
 
+def is_installed() -> bool:
+    """Whether the unit is there."""
+    return (UNITS / NAME).exists()
+
+
 def plan(folder: Path) -> Plan:
     """The plan for this data folder on this machine. Raises NotJoined, Misuse, StorageError."""
     folder = folder.resolve()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from typing import Annotated
 
 import typer
 
-from agent import account, database, moving, sealing, service
+from agent import account, leaving, service, systemd
 from agent import store as storage
 from agent.commands import views
 from agent.commands.desk import Desk, Json, Yes, finish, out, show
@@ -59,10 +58,11 @@ def _plain(fingerprint: str) -> str:
 def leave_command(context: typer.Context, yes: Yes = False) -> None:
     """Delete everything this agent keeps: contacts, credential, keys. It cannot be undone.
 
-    The settings file stays.
+    The settings file stays. What the backend has of you, nobody there can tell from what it has of
+    others; it goes by itself.
     """
     desk: Desk = context.obj
-    if not (desk.folder / storage.DATABASE).exists():
+    if leaving.is_left(desk.folder):
         raise NotJoined(f"there is no agent in {desk.folder}")
     if not yes and not typer.confirm(f"Delete the contact list and credential in {desk.folder} for good?"):
         raise Misuse("nothing was deleted")
@@ -73,14 +73,7 @@ def leave_command(context: typer.Context, yes: Yes = False) -> None:
         if time.monotonic() > deadline:
             raise Misuse("the running agent does not stop; stop it, then run this again")
         time.sleep(0.2)
-    # The key first: without it the rest is noise already.
-    sealing.forget_key(desk.folder)
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        (desk.folder / f"{storage.DATABASE}{suffix}").unlink(missing_ok=True)
-    for left_over in desk.folder.glob(f"{moving.WORK}*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    for lock in (service.LOCK, database.MAKING_LOCK):
-        (desk.folder / lock).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        desk.folder.rmdir()
+    leaving.erase(desk.folder)
     out.print("Left: everything is deleted.")
+    if systemd.is_installed():
+        out.print("The service is still installed; as root: spot service uninstall")

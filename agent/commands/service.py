@@ -51,7 +51,7 @@ def install(
 @service_app.command()
 def uninstall(dry_run: DryRun = False) -> None:
     """Stop and remove the service. The data stays; to delete it: spot leave."""
-    if not dry_run and not (systemd.UNITS / systemd.NAME).exists():
+    if not dry_run and not systemd.is_installed():
         raise Misuse("the service is not installed; there is nothing to remove")
     _take(systemd.uninstall_steps(), dry_run, ["service", "uninstall"])
     if not dry_run:

@@ -18,7 +18,7 @@ from protocol.encounter import SECONDS_A_DAY, day_of
 from protocol.errors import CodeRefused, Misuse, Refused
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
+    from sqlalchemy import ColumnElement, Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority.service import Authority
@@ -142,28 +142,40 @@ async def renew(authority: Authority, body: bytes) -> bytes:
     return await authority.database.run(enter)
 
 
-async def end(authority: Authority, invitation: str) -> None:
-    """Let who joined by this invitation renew no more: what it has ends with its period. Raises Misuse."""
+async def end(authority: Authority, invitation: str, *, erase: bool = False) -> None:
+    """Let who joined by this invitation renew no more: what it has ends with its period. Raises Misuse.
+
+    erase: forget at once what is kept of that member, so that only a new invitation lets anybody in.
+    """
     hash_ = hash_of(declaration.normal_code(invitation))
 
     async def enter(connection: AsyncConnection) -> None:
         if await _member(connection, hash_) is None:
             raise Misuse("nobody joined by this invitation; check it")
-        await connection.execute(db.new(tables.ended, connection).values(invitation=hash_))
+        if erase:
+            await _erase(connection, tables.members.c.invitation == hash_)
+            await connection.execute(delete(tables.invitations).where(tables.invitations.c.hash == hash_))
+        else:
+            await connection.execute(db.new(tables.ended, connection).values(invitation=hash_))
 
     await authority.database.run(enter)
 
 
 async def forget(connection: AsyncConnection, told: AuthoritySettings, now: float, retention: int) -> None:
     """Forget members whose last credential ended so long ago that it is neither renewed nor declared under any more."""
-    members, credentials, ended, invitations = tables.members, tables.credentials, tables.ended, tables.invitations
+    members, credentials, invitations = tables.members, tables.credentials, tables.invitations
     days = told.lapse_days + retention
     last = func.max(credentials.c.until_day)
     lapsed = select(credentials.c.public).group_by(credentials.c.public).having(last < day_of(now) - days)
     before = now - (told.issuer_days + days) * SECONDS_A_DAY
     long_ago = select(invitations.c.hash).where(invitations.c.expires_at < before)
     never_renewed = members.c.public.not_in(select(credentials.c.public))
-    gone = or_(members.c.public.in_(lapsed), and_(members.c.invitation.in_(long_ago), never_renewed))
+    await _erase(connection, or_(members.c.public.in_(lapsed), and_(members.c.invitation.in_(long_ago), never_renewed)))
+
+
+async def _erase(connection: AsyncConnection, gone: ColumnElement[bool]) -> None:
+    """Delete these members, and what they got and lost."""
+    members, credentials, ended = tables.members, tables.credentials, tables.ended
     rows = (await connection.execute(select(members.c.invitation, members.c.public).where(gone).limit(AT_ONCE))).all()
     names = [row.invitation for row in rows]
     await connection.execute(delete(ended).where(ended.c.invitation.in_(names)))

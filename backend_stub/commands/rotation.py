@@ -135,14 +135,18 @@ def new_server_key(folder: PartFolder, as_json: AsJson = False) -> None:
 def end(
     folder: Folder,
     invitation: Annotated[str, typer.Argument(help="By which the member joined.")],
+    erase: Annotated[bool, typer.Option("--erase", help="Forget at once what is kept of this member.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """End a membership, of a lost device: it renews no more, and what it has ends with its period.
 
+    With --erase also of whoever asks that what the authority keeps of them be deleted.
+
     spot-backend end demo ABCD-EFGH-IJKL-2345
     """
-    with_authority(folder, lambda opened: join.end(opened, invitation))
+    with_authority(folder, lambda opened: join.end(opened, invitation, erase=erase))
     if as_json:
-        say_json({"ended": True})
+        say_json({"ended": True, "erased": erase})
     else:
-        typer.echo("this member renews no more; invite the person anew")
+        kept = ", and nothing is kept of it" if erase else ""
+        typer.echo(f"this member renews no more{kept}; invite the person anew")

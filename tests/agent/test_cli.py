@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from agent import __main__ as entry
-from agent import cli, service
+from agent import cli, service, systemd
 from agent.following import read_status
 from agent.settings import FILE
 from agent.store import State
@@ -552,6 +552,39 @@ def test_leaving_stops_the_running_agent_and_deletes_everything(spot: Spot, stor
     assert process.returncode == 0
     assert not spot.folder.exists()
     assert spot("status")[0] == 30
+
+
+def test_leaving_that_was_cut_short_is_finished_by_leaving_again(spot: Spot, store: Store) -> None:
+    store.close()
+    for name in ("store.key", "store.db"):
+        (spot.folder / name).unlink()
+    for name in ("store.db-wal", "store.db-shm", "run.lock"):
+        (spot.folder / name).write_bytes(b"left")
+    (spot.folder / "moving-x").mkdir()
+    (spot.folder / "moving-x" / "store.db").write_bytes(b"left")
+    assert spot("leave", "--yes")[0] == 0
+    assert not spot.folder.exists()
+    assert spot("leave", "--yes")[0] == 30
+
+
+def test_leaving_overwrites_the_key_before_it_deletes_it(spot: Spot, store: Store, tmp_path: Path) -> None:
+    store.close()
+    beside = tmp_path / "the same place on the disk"
+    beside.hardlink_to(spot.folder / "store.key")
+    assert any(beside.read_bytes())
+    assert spot("leave", "--yes")[0] == 0
+    assert beside.read_bytes() == bytes(32)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_leaving_says_that_the_service_is_still_there(
+    spot: Spot, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    store.close()
+    monkeypatch.setattr(systemd, "UNITS", tmp_path)
+    if installed:
+        (tmp_path / systemd.NAME).touch()
+    assert ("spot service uninstall" in spot("leave", "--yes")[1]) is installed
 
 
 def test_leaving_keeps_the_settings(spot: Spot, store: Store) -> None:

@@ -14,10 +14,12 @@ from backend_stub import cli
 from backend_stub.authority import chains, join, rotation
 from backend_stub.authority import service as authority
 from backend_stub.keyring import keys
+from backend_stub.storage import tables
 from protocol import credential, messages
-from protocol.errors import Misuse, Refused, StorageError, Unreachable
+from protocol.errors import CodeRefused, Misuse, Refused, StorageError, Unreachable
 from tests.backend_stub import support
 from tests.backend_stub.support import CURVE, Encounter
+from tests.backend_stub.test_forgetting import count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -208,6 +210,26 @@ async def test_who_was_ended_renews_no_more(there: World, clock: ManualClock) ->
     await _next_issuer(there, clock)
     with pytest.raises(Refused, match="not any more"):
         await _send(there, await _renewal(there, secret, 2))
+
+
+async def test_who_is_erased_leaves_nothing_and_neither_renews_nor_comes_back(there: World, clock: ManualClock) -> None:
+    secret, invitation = credential.new_secret(secrets.token_bytes), await there.invite()
+    body = await there.join_body(invitation, secret)
+    await there.send_join(body)
+    other = await there.user()
+    await _next_issuer(there, clock)
+    await _send(there, await _renewal(there, secret, 2))
+    async with there.office() as office:
+        await join.end(office, invitation, erase=True)
+        with pytest.raises(Misuse, match="nobody joined"):
+            await join.end(office, invitation, erase=True)
+        about_people = (tables.members, tables.credentials, tables.ended, tables.invitations)
+        assert [await count(office, table) for table in about_people] == [1, 0, 0, 1], "the other member's"
+    with pytest.raises(Refused, match="no member"):
+        await _send(there, await _renewal(there, secret, 2))
+    with pytest.raises(CodeRefused, match="no such invitation"):
+        await there.send_join(body)
+    await _send(there, await _renewal(there, other.credential.secret, 2))
 
 
 async def test_who_was_gone_for_too_long_joins_again(there: World, clock: ManualClock) -> None:
