@@ -1,4 +1,4 @@
-"""Changing inputs so that they stay what they are: MessagePack trees, beside libFuzzer's own changes of bytes.
+"""Changing inputs so that they stay what they are, MessagePack or JSON, beside libFuzzer's own changes of bytes.
 
 Raw changes of bytes seldom get past a length or a type. Here a field, an item or a whole branch is changed, left out,
 doubled, exchanged for another, or filled with what is at the edge of its type; within bytes that are a message
@@ -47,11 +47,12 @@ def mutator(modes: Sequence[str], havoc: Havoc) -> Callable[[bytes, int, int], b
 
 def _structured(data: bytes, most: int, chance: random.Random, havoc: Havoc) -> bytes | None:
     """The same message, changed; None where it is no message, or would not fit."""
+    format_: Any = msgspec.json if data[:1] == b"{" else msgspec.msgpack
     try:
-        tree = {"": msgspec.msgpack.decode(data)}
+        tree = {"": format_.decode(data)}
         for _ in range(chance.randint(1, CHANGES)):
             _change(tree, chance, havoc)
-        changed = msgspec.msgpack.encode(tree[""])
+        changed: bytes = format_.encode(tree[""])
     except (msgspec.MsgspecError, OverflowError, RecursionError, TypeError, UnicodeError, ValueError):
         return None
     return changed if len(changed) <= most else None

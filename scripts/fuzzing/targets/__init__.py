@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scripts.fuzzing.target import Target
 
-NAMES = ("frame", "messages", "records", "reports", "publications", "parameters", "http", "answers")
+NAMES = ("frame", "messages", "records", "reports", "publications", "parameters", "http", "answers", "files", "typed")
 
 
 def load(name: str) -> Target:

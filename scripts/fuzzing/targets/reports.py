@@ -100,7 +100,7 @@ def _body(data: bytes) -> None:
         body = messages.decode(ReportBody, data)
         shown = WORLD.report_of(body).ownership
     except (Malformed, Refused) as error:
-        notice(error.text)
+        is_told_well(error)
     report = Report(body=data, ownership=shown)
     plain = declaration.unseal(
         WORLD.seal, sealing.sealed(sealing.padded(messages.encode(report)), WORLD.seal.public, PARAMETERS)
