@@ -39,6 +39,6 @@ def read_timescale(text: str) -> Timescale:
         scale = Timescale(float(speed), float(anchor), float(offset or 0))
     except ValueError:
         raise Misuse(f"a clock is written SPEED@ANCHOR, such as 120@1700000000, not {text!r}") from None
-    if not 1 <= scale.speed <= 10_000 or not math.isfinite(scale.anchor):
+    if not 1 <= scale.speed <= 10_000 or not math.isfinite(scale.anchor + scale.offset):
         raise Misuse("a clock's speed is between 1 and 10000, and its anchor a number of seconds since 1970")
     return scale

@@ -69,7 +69,7 @@ def changed(policy: Policy, changes: Mapping[str, Any]) -> Policy:
         inside[last] = value
     try:
         return msgspec.convert(values, Policy)
-    except msgspec.ValidationError as error:
+    except ValueError as error:  # of its own kind, or of text that is none
         raise Misuse(f"the parameters would make no sense: {error}") from None
 
 

@@ -72,3 +72,8 @@ def test_a_preset_can_be_refined() -> None:
 def test_an_unknown_preset_names_those_there_are() -> None:
     with pytest.raises(Misuse, match=r"no risk 'cwa'; there are cwa-v1, cwa-v2, swisscovid, nhs, spot"):
         changed(Policy(), {"risk": "cwa"})
+
+
+def test_what_is_no_text_is_told() -> None:
+    with pytest.raises(Misuse, match="would make no sense"):
+        changed(Policy(), {"onset": "\udce5"})

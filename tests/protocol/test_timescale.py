@@ -26,7 +26,8 @@ def test_time_passes_from_the_anchor_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "@", "120", "120@", "@5", "fast@0", "0.5@0", "0@0", "-1@0", "10001@0", "nan@0", "1@nan", "1@inf"]
+    "text",
+    ["", "@", "120", "120@", "@5", "fast@0", "0.5@0", "0@0", "-1@0", "10001@0", "nan@0", "1@nan", "1@inf", "1@0/nan"],
 )
 def test_a_senseless_time_scale_is_misuse(text: str) -> None:
     with pytest.raises(Misuse, match="clock"):
