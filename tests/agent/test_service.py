@@ -541,7 +541,11 @@ async def test_the_store_s_log_is_folded_in_while_it_runs(
         await eventually(lambda: radio.listening and log.stat().st_size == 0)
 
 
-async def test_old_days_are_forgotten_while_it_runs(store: Store, radio: FakeRadio, clock: VirtualClock) -> None:
+async def test_old_days_are_forgotten_while_it_runs(
+    store: Store, radio: FakeRadio, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.days.HOUR", 0.1)
+
     def days() -> list[int]:
         return [one.day for one in store.encounters()]
 
