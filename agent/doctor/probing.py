@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from cryptography.x509 import load_der_x509_certificate
+from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 
 from agent.transport import SYSTEM, Trust, tls
 from protocol import messages
@@ -89,7 +89,7 @@ async def probe(url: str, trust: Trust = SYSTEM) -> Probe:
         return replace(seen, problem=error.text)
     except ssl.SSLError:
         return replace(seen, problem="does not speak TLS")
-    except (OSError, EOFError, UnicodeError, ValueError) as error:
+    except (OSError, EOFError, UnicodeError, ValueError, InvalidVersion) as error:
         return replace(seen, problem=f"cannot be reached ({_why(error)})")
 
 

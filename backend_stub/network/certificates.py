@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -108,7 +109,7 @@ def issue(authority: Path, public: bytes, hosts: Iterable[str], proxy_url: str =
     """A certificate (DER) for this key, these hosts, and a proxy's URL in the parameters. Raises Misuse."""
     try:
         key = serialization.load_der_public_key(public)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Misuse("this is no P-256 key for a certificate; make the request anew")
@@ -158,17 +159,21 @@ def hosts_of(told: Settings, url: str) -> tuple[str, ...]:
 
 
 def write(part: Path, certificate: bytes) -> None:
-    """Keep a part's certificate (DER). Raises StorageError."""
+    """Keep a part's certificate (DER). Raises StorageError, Misuse for what is none."""
     _write(part / CERTIFICATE, [certificate])
 
 
 def write_roots(part: Path, trusted: Iterable[bytes]) -> None:
-    """Keep the certificates (DER) that a part trusts. Raises StorageError."""
+    """Keep the certificates (DER) that a part trusts. Raises StorageError, Misuse for what is none."""
     _write(part / ROOTS, trusted)
 
 
 def _write(file: Path, certificates: Iterable[bytes]) -> None:
-    pem = b"".join(x509.load_der_x509_certificate(one).public_bytes(serialization.Encoding.PEM) for one in certificates)
+    try:
+        read = [x509.load_der_x509_certificate(one) for one in certificates]
+    except (ValueError, x509.InvalidVersion):
+        raise Misuse("what came for a certificate is none; have it sent again, whole") from None
+    pem = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in read)
     fresh = file.with_suffix(".new")
     try:
         # In a part's folder, which the part can write: whatever is there by this name is replaced, not written to.
@@ -196,7 +201,7 @@ def _read(file: Path) -> list[x509.Certificate]:
             return x509.load_pem_x509_certificates(opened.read(FILE_LIMIT))
     except FileNotFoundError:
         return []
-    except (OSError, ValueError):
+    except (OSError, ValueError, x509.InvalidVersion):
         raise StorageError(f"{file} cannot be read; bring it back from a backup") from None
 
 

@@ -35,7 +35,7 @@ from agent.doctor.probing import Probe, probe
 from agent.service import running_lock
 from agent.settings import Settings
 from agent.store import create_store
-from agent.transport import tls
+from agent.transport import UNCHECKED, tls
 from ble.facts import AdapterFacts, BluetoothFacts
 from protocol import messages
 from tests.agent import joined
@@ -438,6 +438,18 @@ async def test_certificates(
     assert (found.verdict, bool(seen.problem)) == (verdict, verdict is Verdict.FAULT), seen
     assert words in found.text
     assert bool(found.remedy) == (verdict is not Verdict.OK)
+
+
+async def test_a_certificate_of_no_known_version_is_told(tmp_path: Path) -> None:
+    own = certificate(tmp_path, (-30, 60))
+    der = bytearray(ssl.PEM_cert_to_DER_cert(own.read_text().partition("-----BEGIN PRIVATE")[0]))
+    der[der.index(b"\xa0\x03\x02\x01\x02") + 4] = 7
+    own.write_text(ssl.DER_cert_to_PEM_cert(bytes(der)) + own.read_text().partition("-----END CERTIFICATE-----\n")[2])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own)
+    with serving(context=context) as port:
+        seen = await probe(f"https://localhost:{port}", UNCHECKED)
+    assert seen.problem == "cannot be reached (it answers in no form that is known)"
 
 
 async def test_a_backend_that_answers_and_what_time_it_has() -> None:

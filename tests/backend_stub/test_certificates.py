@@ -352,6 +352,31 @@ async def expires_at(port: int) -> datetime.datetime:
     return x509.load_der_x509_certificate(shown).not_valid_after_utc
 
 
+def of_no_known_version() -> bytes:
+    key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+    der = bytearray(made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
+    der[der.index(b"\xa0\x03\x02\x01\x02") + 4] = 7
+    return bytes(der)
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x30\x00", of_no_known_version()], ids=["nothing", "empty", "version"])
+def test_what_is_no_certificate_is_told(tmp_path: Path, sent: bytes) -> None:
+    with pytest.raises(Misuse, match="is none"):
+        certificates.write(tmp_path, sent)
+    with pytest.raises(Misuse, match="is none"):
+        certificates.write_roots(tmp_path, [sent])
+    (tmp_path / certificates.ROOTS).write_text(ssl.DER_cert_to_PEM_cert(sent))
+    with pytest.raises(StorageError, match="cannot be read"):
+        certificates.roots(tmp_path)
+
+
+@pytest.mark.parametrize("sent", [b"", bytes.fromhex("300b300506032a0304030200ff")], ids=["nothing", "algorithm"])
+def test_what_is_no_key_for_a_certificate_is_told(tmp_path: Path, sent: bytes) -> None:
+    with pytest.raises(Misuse, match="no P-256 key"):
+        certificates.issue(tmp_path, sent, ["localhost"])
+
+
 async def test_a_part_without_its_certificate_says_so(tmp_path: Path, clock: ManualClock) -> None:
     await support.found(tmp_path / "backend", clock, PLAN)
     (tmp_path / "backend" / "server" / "certificate.pem").unlink()
