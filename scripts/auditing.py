@@ -92,7 +92,7 @@ def read_accepted(file: Path) -> tuple[Accepted, ...]:
 
 def audit(folder: Path, services: tuple[str, ...], osv_url: str) -> Audit:
     """Ask one service after the other, until one knows any package."""
-    every = locked(folder / "dev.txt")
+    every = locked(folder / "fuzz.txt")
     running, accepted = locked(folder / "run.txt"), read_accepted(folder / "accepted.toml")
     service, told = "none", dict[str, list[dict[str, Any]]]()
     for service in services:

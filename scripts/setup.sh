@@ -1,7 +1,8 @@
 # Makes the project's environment; sourced by the scripts that need it. Sets $python.
 #
 #   need_packages PACKAGE...   installs Debian packages that are missing (as root, or with sudo)
-#   make_environment run|dev   makes .venv with what scripts/locks/ says, again only when that has changed
+#   make_environment run|dev|fuzz
+#                              makes .venv with what scripts/locks/ says, again only when that has changed
 #   install_locked PYTHON LOCK installs what a lock names, if its hashes are right
 
 as_root() {

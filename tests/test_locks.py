@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 BUILD = PROJECT["build-system"]["requires"]
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-INSTALLED = {"dev": [*EXTRAS], "run": ["fast", "backend"]}
+INSTALLED = {"run": ["fast", "backend"], "dev": ["fast", "backend", "plot", "dev"], "fuzz": [*EXTRAS]}
 
 
 @pytest.mark.parametrize("lock", INSTALLED)
@@ -39,8 +39,9 @@ def test_whatever_is_asked_for_is_locked_in_a_version_that_will_do(lock: str) ->
 
 
 def test_what_is_run_is_what_is_tested() -> None:
-    run, dev = (auditing.locked(auditing.LOCKS / f"{lock}.txt") for lock in ("run", "dev"))
+    run, dev, fuzz = (auditing.locked(auditing.LOCKS / f"{lock}.txt") for lock in INSTALLED)
     assert {name: versions for name, versions in dev.items() if name in run} == run
+    assert {name: versions for name, versions in fuzz.items() if name in dev} == dev
 
 
 @pytest.mark.parametrize("lock", [*INSTALLED, "lock"])
@@ -104,7 +105,7 @@ def audit(folder: Path, url: str) -> tuple[int, dict[str, list[object]]]:
 
 
 def write(folder: Path, dev: str, run: str, accepted: str = "") -> None:
-    for name, text in {"dev.txt": dev, "run.txt": run, "accepted.toml": accepted}.items():
+    for name, text in {"fuzz.txt": dev, "run.txt": run, "accepted.toml": accepted}.items():
         (folder / name).write_text(text)
 
 
