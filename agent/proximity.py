@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ble.frame import Block
     from ble.radio import Sighting
 
+STATIC = 3  # sightings of one slice and no other, from which on they are of no block
 WAITING = 64  # sightings kept for a key id whose EBID is not complete yet
 KEY_IDS = 4096  # key ids for which sightings are kept
 PEERS = 4096  # peers under way; the one longest unheard makes room
@@ -99,8 +100,10 @@ class Proximity:
     def is_completing(self, since: float) -> bool:
         """Whether somebody was heard since this time (Unix seconds) whose block is not complete yet."""
         for early in reversed(self._early.values()):  # the key ids heard last
-            if early:
-                return early[-1][0].at >= since
+            if early and early[-1][0].at < since:
+                break
+            if early and (len(early) < STATIC or _varies(early)):
+                return True
         return False
 
     def unread(self, since: float, span: float) -> int:
@@ -112,7 +115,7 @@ class Proximity:
         for early in reversed(self._early.values()):  # the key ids heard last
             if early and early[-1][0].at < since:
                 break
-            found += bool(early) and early[-1][0].at - early[0][0].at >= span
+            found += bool(early) and early[-1][0].at - early[0][0].at >= span and _varies(early)
         return found
 
     def changed(self) -> list[Encounter]:
@@ -162,3 +165,8 @@ class Proximity:
         """Make room. Somebody who is really there is heard again long before thousands of new peers are made up."""
         _, meeting = self._open.popitem(last=False)
         self._evicted.append(meeting.snapshot())
+
+
+def _varies(early: Iterable[tuple[Sighting, OwnEpoch]]) -> bool:
+    """Whether more than one slice was heard: a gadget's UUID of 128 bits looks like one, but stays the same."""
+    return len({sighting.frame.index for sighting, _ in early}) > 1

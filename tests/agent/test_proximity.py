@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agent import proximity as module
 from agent.epochs import GRACE, Epochs, OwnEpoch
 from agent.proximity import Proximity
+from ble.carriage import Carriage
 from ble.frame import Block, Frame, carousel, key_id
 from ble.propagation import Propagation
 from ble.radio import Sighting
@@ -320,6 +321,27 @@ def test_peers_heard_lately() -> None:
     listener.hear_all(peer_block("one"), 0)
     listener.hear_all(peer_block("two"), 100)
     assert [listener.proximity.peers(NOON + since) for since in (0, 50, 103, 104)] == [2, 1, 1, 0]
+
+
+def test_a_gadget_with_a_long_uuid_is_no_poor_reception() -> None:
+    """Every 128-bit UUID may be a frame of macOS; one that stays the same is a slice of nobody's block."""
+    listener = Listener()
+    for at in range(0, 200, 10):
+        for frame in Carriage().frames({}, {}, ["6e400001-b5a3-f393-e0a9-e50e24dcca9e"]):
+            listener.hear(frame, at)
+    assert listener.proximity.unread(NOON + 130, 60) == 0
+    assert not listener.proximity.is_completing(NOON + 185)
+
+
+def test_who_is_heard_too_poorly_is_told_and_waited_for() -> None:
+    listener = Listener()
+    frames = carousel(peer_block())
+    listener.hear(frames[0], 0)
+    assert listener.proximity.is_completing(NOON), "anybody new may be a person"
+    for at in range(10, 200, 10):
+        listener.hear(frames[at // 10 % 2], at)
+        assert listener.proximity.is_completing(NOON + at - 5)
+    assert listener.proximity.unread(NOON + 130, 60) == 1
 
 
 # --- hostile ---
