@@ -5,7 +5,8 @@ Anyone can send frames, so nothing here is trusted and everything is bounded:
 - Frames are grouped by key id, never by address. A block counts once three of its slices hash to its key id.
 - A key id keeps several candidates for each slice, so that a forged frame cannot stand in a true one's way.
 - A key id can be shared on purpose (2^30 hashes find a second block), so a frame is only taken for a block
-  that holds its very slice, and one key id may have several blocks.
+  that holds its very slice, and one key id may have several blocks: the least heard makes room.
+- Trials are bounded too, and come back with time; what was heard most often is tried first.
 - The table has two halves. Newcomers push out the newcomers longest unheard; only a key id heard more often
   pushes out a regular one. A flood of forged key ids thus runs through the first half and leaves the second.
 
@@ -23,23 +24,34 @@ from ble.frame import SLICES, Block, Frame, FrameError, carousel, join, key_id
 
 CANDIDATES = 4  # slices kept for each index of a key id
 TRIALS = 256  # of three slices, for each key id: all that 4 candidates at 4 indices allow, 4 · 4^3
-BLOCKS = 4  # verified blocks kept for each key id
+BLOCKS = 4  # verified blocks kept for each key id, for as long as it is
 REGULAR = 3  # frames until a key id is no newcomer: the fewest that a block is rebuilt from
 CAPACITY = 4096  # key ids; at worst about 2 kB each
 LIFETIME = 300.0  # seconds unheard until a key id is forgotten
-RESPITE = 60.0  # seconds until a key id whose trials are used up gets a new start
+REFILL = TRIALS / 60.0  # trials a second that come back, as forged ones would else silence it for its epoch
+
+
+@dataclass(slots=True)
+class _Verified:
+    """A block that was put together, and how many of its frames were heard since."""
+
+    block: Block
+    frames: tuple[Frame, ...]
+    heard: int = 0
 
 
 @dataclass(slots=True)
 class _Entry:
-    """What is known of one key id: candidates (slice → times heard) for each index, and what they gave."""
+    """What is known of one key id: candidates (slice → times heard) for each index, and what they gave.
 
-    first: float
+    trials: used up, and not come back yet
+    """
+
     last: float
     heard: int = 0
-    trials: int = 0
+    trials: float = 0.0
     candidates: tuple[dict[bytes, int], ...] = field(default_factory=lambda: tuple({} for _ in range(SLICES)))
-    blocks: list[tuple[Block, tuple[Frame, ...]]] = field(default_factory=list)
+    blocks: list[_Verified] = field(default_factory=list)
 
 
 class Assembler:
@@ -68,11 +80,11 @@ class Assembler:
         """
         self.expire(at)
         entry = self._entry(frame.key_id, at)
-        for block, frames in entry.blocks:
-            if frames[frame.index].slice == frame.slice:
-                return block
-        if not _remember(entry, frame):
-            return None
+        for known in entry.blocks:
+            if known.frames[frame.index].slice == frame.slice:
+                known.heard += 1
+                return known.block
+        _remember(entry, frame)
         return _rebuild(entry, frame)
 
     def expire(self, at: float) -> None:
@@ -88,9 +100,9 @@ class Assembler:
     def _entry(self, name: int, at: float) -> _Entry:
         half = self._regulars if name in self._regulars else self._newcomers
         entry = half.pop(name, None)
-        if entry is None or _worn_out(entry, at):
-            entry = _Entry(first=at, last=at)
-            half = self._newcomers
+        if entry is None:
+            entry = _Entry(last=at)
+        entry.trials = max(entry.trials - max(at - entry.last, 0.0) * REFILL, 0.0)
         entry.last = at
         entry.heard += 1
         half[name] = entry
@@ -115,36 +127,34 @@ class Assembler:
         self._regulars[name] = self._newcomers.pop(name)
 
 
-def _worn_out(entry: _Entry, at: float) -> bool:
-    # Without a new start, 256 forged trials would silence a key id for the rest of its epoch.
-    return entry.trials >= TRIALS and at - entry.first > RESPITE
-
-
-def _remember(entry: _Entry, frame: Frame) -> bool:
-    """Keep the slice as a candidate; True if it is new and so worth trials."""
+def _remember(entry: _Entry, frame: Frame) -> None:
+    """Keep the slice as a candidate."""
     candidates = entry.candidates[frame.index]
-    if frame.slice in candidates:
-        candidates[frame.slice] += 1
-        return False
-    if len(candidates) == CANDIDATES:
+    if frame.slice not in candidates and len(candidates) == CANDIDATES:
         # Forged slices that vary go first: what is heard again and again stays.
         del candidates[min(candidates, key=lambda known: candidates[known])]
-    candidates[frame.slice] = 1
-    return True
+    candidates[frame.slice] = candidates.get(frame.slice, 0) + 1
 
 
 def _rebuild(entry: _Entry, frame: Frame) -> Block | None:
-    """Try the new slice with every two candidates at two other indices."""
+    """Try the slice with every two candidates at two other indices, what was heard most often first.
+
+    Also where it was heard before: there may have been no trials left, or forged slices in the way.
+    """
     others = [index for index in range(SLICES) if index != frame.index]
     for left, right in itertools.combinations(others, 2):
-        for one, two in itertools.product(entry.candidates[left], entry.candidates[right]):
-            if entry.trials >= TRIALS or len(entry.blocks) >= BLOCKS:
+        for one, two in itertools.product(_by_heard(entry.candidates[left]), _by_heard(entry.candidates[right])):
+            if entry.trials > TRIALS - 1:
                 return None
             entry.trials += 1
             data = join({frame.index: frame.slice, left: one, right: two})
             if key_id(data) == frame.key_id and (block := _settle(entry, data)):
                 return block
     return None
+
+
+def _by_heard(candidates: dict[bytes, int]) -> list[bytes]:
+    return sorted(candidates, key=lambda known: candidates[known], reverse=True)
 
 
 def _settle(entry: _Entry, data: bytes) -> Block | None:
@@ -154,7 +164,9 @@ def _settle(entry: _Entry, data: bytes) -> Block | None:
     except FrameError:
         return None  # its hash is right, yet its sender made no block of it
     block = Block.decode(data)
-    entry.blocks.append((block, frames))
+    if len(entry.blocks) == BLOCKS:
+        entry.blocks.remove(min(entry.blocks, key=lambda known: known.heard))
+    entry.blocks.append(_Verified(block, frames))
     for known, candidates in zip(frames, entry.candidates, strict=True):
         candidates.pop(known.slice, None)
     return block

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ble.assembly import CANDIDATES, LIFETIME, RESPITE, TRIALS, Assembler
+from ble.assembly import BLOCKS, CANDIDATES, LIFETIME, REFILL, TRIALS, Assembler
 from ble.frame import SLICE_SIZE, SLICES, Block, Frame, carousel, key_id
 from tests.ble.strategies import blocks, frames
 
@@ -91,7 +91,7 @@ def test_two_blocks_may_share_a_key_id(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [assembler.add(frame, 1.0) for frame in FRAMES] == [PEER] * 4
 
 
-def test_trials_are_bounded_and_begin_anew_after_a_respite(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_are_bounded_and_come_back_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(3)
     trials = 0
 
@@ -105,8 +105,38 @@ def test_trials_are_bounded_and_begin_anew_after_a_respite(monkeypatch: pytest.M
     for _ in range(1000):
         assembler.add(forged(chance, NAME), 0.0)
     assert trials == TRIALS
-    assert [assembler.add(frame, RESPITE) for frame in FRAMES] == [None] * 4
-    assert [assembler.add(frame, RESPITE + 1) for frame in FRAMES] == [None, None, PEER, PEER]
+    assert [assembler.add(frame, 0.0) for frame in FRAMES] == [None] * 4
+    assert trials == TRIALS
+    for second in range(1, 20):
+        for _ in range(10):
+            assembler.add(forged(chance, NAME), float(second))
+    assert trials <= TRIALS + 20 * REFILL
+
+
+@pytest.mark.parametrize("burst", [16, 24])
+def test_a_burst_now_and_then_hides_nobody(burst: int) -> None:
+    """Far fewer forged frames than true ones, sent as what was used up by the last ones has just come back."""
+    chance = random.Random(6)
+    assembler = Assembler(lifetime=900)
+    found = []
+    for second in range(900):
+        if second % 61 == 0:
+            for number in range(burst):
+                assembler.add(forged(chance, NAME, number % SLICES), float(second))
+        if second % 2 == 0:
+            found.append(assembler.add(FRAMES[second // 2 % SLICES], second + 0.5))
+    assert found.count(PEER) > 0.95 * len(found)
+
+
+def test_more_blocks_of_one_key_id_than_are_kept_hide_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2^32 hashes find them; to save the time, every block has this key id here."""
+    monkeypatch.setattr("ble.assembly.key_id", lambda data: NAME)
+    monkeypatch.setattr("ble.frame.key_id", lambda data: NAME)
+    assembler = Assembler()
+    for number in range(BLOCKS):
+        for frame in carousel(Block(bytes([number]) * 32, 0).encode()):
+            assembler.add(frame, 0.0)
+    assert [assembler.add(frame, 60.0 + at) for at, frame in enumerate(FRAMES * 2)][-4:] == [PEER] * 4
 
 
 def test_a_flood_of_key_ids_leaves_alone_who_is_heard_again_and_again() -> None:
