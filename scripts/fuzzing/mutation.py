@@ -7,6 +7,7 @@ themselves, too.
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -67,15 +68,15 @@ def _change(tree: Any, chance: random.Random, havoc: Havoc) -> None:
     kind = chance.randrange(12)
     if kind == 0:
         other, there = chance.choice(places)
-        parent[key] = other[there]
+        parent[key] = copy.deepcopy(other[there])  # a copy: it may hold this very place
     elif kind == 1:
-        parent[key] = chance.choice(ANYTHING)
+        parent[key] = copy.deepcopy(chance.choice(ANYTHING))
     elif kind == 2 and (isinstance(parent, list) or "" not in parent):
         del parent[key]
     elif kind == 3 and isinstance(parent, list) and len(parent) < LONGEST_LIST:
-        parent.insert(chance.randrange(len(parent) + 1), value)
+        parent.insert(chance.randrange(len(parent) + 1), copy.deepcopy(value))
     elif kind == 4 and isinstance(parent, dict) and "" not in parent:
-        parent[chance.choice([str(key)[:-1], f"{key}x", "number", "day", 1])] = value
+        parent[chance.choice([str(key)[:-1], f"{key}x", "number", "day", 1])] = copy.deepcopy(value)
     else:
         parent[key] = _other(value, chance, havoc)
 
@@ -105,7 +106,7 @@ def _other(value: Any, chance: random.Random, havoc: Havoc) -> Any:
             return chance.choice((value[::-1], value[:-1], value + value[:1], value * 2 if len(value) < 32 else [], []))
         case dict():
             return dict(reversed(value.items()))
-    return chance.choice(ANYTHING)
+    return copy.deepcopy(chance.choice(ANYTHING))
 
 
 def _other_bytes(value: bytes, chance: random.Random, havoc: Havoc) -> bytes:

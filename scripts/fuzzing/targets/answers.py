@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent import transport
+from agent.doctor import probing
 from backend_stub.network import calling, problems
 from protocol import errors, messages
 from protocol.errors import SpotError, Unreachable
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 LIMIT = 4096  # bytes of an answer
 SLOW = 5.0  # seconds: the other side has said all, and gone
 PROBLEM = b'{"type":"urn:spot:%s","title":"x","status":%d,"detail":"try again later"}'
-_RAW, _PART, _PROBLEM, _PART_PROBLEM = "agent asks", "part asks", "problem to agent", "problem to part"
+_RAW, _PART, _DOCTOR = "agent asks", "part asks", "doctor looks"
+_PROBLEM, _PART_PROBLEM = "problem to agent", "problem to part"
 
 
 def seeds() -> Iterator[bytes]:
@@ -41,9 +44,12 @@ def seeds() -> Iterator[bytes]:
     for answer in heads:
         yield with_mode(_RAW, answer)
         yield with_mode(_PART, answer)
+        yield with_mode(_DOCTOR, answer)
     for kind_, status in ((errors.Refused, 403), (errors.StorageError, 507), (problems.NotFound, 404)):
         for mode in (_PROBLEM, _PART_PROBLEM):
             yield with_mode(mode, PROBLEM % (kind_.slug.encode(), status))
+    kept = b"Content-Type: application/msgpack\r\nDate: Sun, 22 Nov 2026 08:00:00 GMT\r\n\r\n"
+    yield with_mode(_DOCTOR, b"HTTP/1.1 200 OK\r\n" + kept)
     yield with_mode(_PART_PROBLEM, b'{"x":' + b"[" * 2000)
 
 
@@ -92,6 +98,12 @@ def ready() -> Iterator[Check]:
                 _check_error(transport._problem(400 + len(rest) % 200, rest))  # noqa: SLF001
             elif mode == _PART_PROBLEM:
                 _check_error(problems.error_of(rest, problems.MEDIA_TYPE, rest[-8:].decode("latin-1")))
+            elif mode == _DOCTOR:
+                server.says = rest
+                seen = loop.run_until_complete(probing.probe(base))
+                assert seen.problem.isprintable()
+                assert seen.offset is None or math.isfinite(seen.offset)
+                notice(f"{seen.problem} {seen.offset is None}")
             elif mode in (_RAW, _PART):
                 server.says = rest
                 try:
@@ -117,8 +129,13 @@ def _check_error(error: SpotError) -> None:
 TARGET = Target(
     name="answers",
     about="what a hostile server answers to an agent, and to another part of a backend",
-    modules=("agent.transport", "backend_stub.network.calling", "backend_stub.network.problems"),
-    modes=(_RAW, _PART, _PROBLEM, _PART_PROBLEM),
+    modules=(
+        "agent.transport",
+        "agent.doctor.probing",
+        "backend_stub.network.calling",
+        "backend_stub.network.problems",
+    ),
+    modes=(_RAW, _PART, _DOCTOR, _PROBLEM, _PART_PROBLEM),
     seeds=seeds,
     ready=ready,
     longest=8192,

@@ -7,18 +7,34 @@ message itself, byte for byte. Points are read by both curve makers, which must 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
+from unittest.mock import Mock
 
+from backend_stub.following.parameters import Known
+from backend_stub.proxy.service import Extender
 from protocol import batch, contact, credential, curve, declaration, messages
 from protocol.curve import G1_SIZE, G2_SIZE
 from protocol.declaration import Reason
-from protocol.errors import Malformed, NotMine, Refused
-from protocol.messages import ContactRecord, DeclaredContact, Issued, JoinRequest, Partial, ReportBody, Show, Submission
-from scripts.fuzzing.target import Target, by_mode, is_told_well, with_mode
+from protocol.errors import Malformed, NotMine, Refused, SpotError
+from protocol.messages import (
+    Answer,
+    ContactRecord,
+    DeclaredContact,
+    Issued,
+    JoinRequest,
+    Outcome,
+    Outcomes,
+    Partial,
+    ReportBody,
+    Show,
+    Submission,
+)
+from scripts.fuzzing.target import Target, by_mode, is_told_well, notice, with_mode
 from tests.support import Source, world_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from protocol.credential import Credential
     from protocol.curve import Curve, Point
 
 M = TypeVar("M", bound=messages.Message)
@@ -29,6 +45,17 @@ PORTABLE = curve.open_curve("py_ecc")
 ONE, OTHER = WORLD.contacts[:2]
 HONEST = {one.declared for one in (*WORLD.contacts, *WORLD.others)}
 EXPECTED = (Malformed, Refused, NotMine)
+
+
+class _Member:
+    """The proxy's membership, with nothing on a disk."""
+
+    def current(self, _known: Known) -> tuple[str, Credential]:
+        """Group and credential."""
+        return "north", WORLD.proxies["north"].credential
+
+
+EXTENDER = Extender(Mock(server=()), _Member(), Mock(), Mock(), CURVE, Source("extending"))  # type: ignore[arg-type]
 
 
 def random() -> Source:
@@ -42,6 +69,10 @@ def seeds() -> Iterator[bytes]:
     yield with_mode("submission", messages.encode(ONE.submission))
     yield with_mode("partial", messages.encode(ONE.partial))
     yield with_mode("contacts", messages.encode(WORLD.body))
+    for answer in (messages.Answer(), messages.Answer(record=ONE.record)):
+        yield with_mode("answer", messages.pad(messages.encode(answer), messages.ANSWER_SIZE))
+    several = (Outcome(partial=ONE.partial), Outcome(), Outcome(refusal="no"), Outcome(partial=OTHER.partial))
+    yield with_mode("outcomes", messages.encode(Outcomes(outcomes=several)))
     yield with_mode("join", messages.encode(WORLD.alice.request))
     yield with_mode("proxy join", messages.encode(WORLD.removed.request))
     yield with_mode("issued", messages.encode(WORLD.alice.issued))
@@ -73,6 +104,37 @@ def _point(read: Callable[[Curve, bytes], Point]) -> Callable[[bytes], None]:
         assert found[0] in (b"", data), "one encoding for one point"
 
     return check
+
+
+def _answer(data: bytes) -> None:
+    """What an agent does with all that a proxy answers to a submission."""
+    try:
+        plain = messages.unpad(data)
+        record = messages.decode(Answer, plain).record
+        if record is not None:
+            check_record(record)
+    except EXPECTED as error:
+        is_told_well(error)
+        return
+    assert messages.pad(plain, len(data)) == data
+    assert record in (None, ONE.record), "something was accepted that nobody signed"
+
+
+def _outcomes(data: bytes) -> None:
+    """What a proxy makes of the server's answer: a record only where the server signed this very submission."""
+    try:
+        outcomes = messages.decode(Outcomes, data).outcomes
+    except Malformed as error:
+        is_told_well(error)
+        return
+    known = Known(WORLD.parameters, WORLD.keys)
+    for result in EXTENDER._extend(known, [ONE.submission] * len(outcomes), outcomes):  # noqa: SLF001
+        if isinstance(result, SpotError):
+            assert result.text or any(one.refusal == "" for one in outcomes)
+            notice(type(result).__name__)
+        elif result is not None:
+            check_record(result)
+            assert result.partial == ONE.partial.signature, "the proxy extended what the server never signed"
 
 
 def _scalar(data: bytes) -> None:
@@ -171,6 +233,8 @@ CHECKS = {
     "submission": checked(Submission, check_submission, ONE.submission),
     "partial": checked(Partial, check_partial, ONE.partial),
     "contacts": _contacts,
+    "answer": _answer,
+    "outcomes": _outcomes,
     "join": checked(JoinRequest, check_join, WORLD.alice.request),
     "proxy join": checked(JoinRequest, check_proxy_join, WORLD.removed.request),
     "issued": _issued,
