@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from backend_stub.authority import service as authority
 from backend_stub.commands.common import AsJson, Folder, say_json
 from backend_stub.keyring import passphrases
 from backend_stub.operations import backup as writing
@@ -107,6 +108,9 @@ def _said(done: Restored, folder: Path) -> Iterator[str]:
         yield f"  proxies removed since: {', '.join(done.removed)}"
     if done.lost:
         yield f"  KEYS CHANGED AFTER THE BACKUP, not in it: {', '.join(done.lost)}; change them again before `up`"
+    if authority.FOLDER in done.parts:
+        yield "  memberships that were ended after the backup are not any more; end them again: spot-backend end"
+        yield "  who joined after the backup goes on until that credential's last day, and then joins again"
     if done.sealed:
         yield "  its keys are sealed under the passphrase that they had"
     yield f"Next: spot-backend up {folder}. The backend that the backup was made of must never run again."

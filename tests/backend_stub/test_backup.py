@@ -18,8 +18,9 @@ import pyrage
 import pytest
 
 from agent import transport
-from backend_stub.authority import chains, rotation
+from backend_stub.authority import chains, join, rotation
 from backend_stub.authority import service as authority
+from backend_stub.commands import backup as commands
 from backend_stub.keyring import age, keys, sealing
 from backend_stub.operations import backup, restoring
 from backend_stub.operations.restoring import Choice
@@ -266,6 +267,20 @@ async def test_unused_codes_and_invitations_are_withdrawn(there: World, made: Pa
                 assert receipt.problem == "code-expired"
                 with pytest.raises(SpotError, match="expired"):
                     await again.send_join(body)
+
+
+async def test_restore_says_that_memberships_must_be_ended_again(there: World, made: Path, tmp_path: Path) -> None:
+    """A lost device that was ended after the backup renews again, until somebody ends it again."""
+    invitation = await there.invite()
+    await there.send_join(await there.join_body(invitation, 5))
+    await back_up(there, made)
+    async with there.office() as office:
+        await join.end(office, invitation)
+    await there.backend.stop_all()
+    done = await restoring.restore(made, tmp_path / "again", PASSPHRASE, ALONE, there.clock)
+    said = "\n".join(commands._said(done, tmp_path / "again"))
+    assert "end them again: spot-backend end" in said
+    assert "joined after" in said
 
 
 async def test_sealed_keys_stay_sealed_inside(there: World, made: Path, tmp_path: Path) -> None:
