@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from backend_stub.authority import groups
+from backend_stub.keyring import sealing
 from protocol import messages
 from protocol.errors import Malformed, Misuse, StorageError
 from protocol.messages import ContactRecord, DeclaredContact
@@ -74,6 +75,7 @@ def _note(folder: Path, now: float, record: ContactRecord, name: str, reason: st
     )
     try:
         with os.fdopen(os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w") as file:
+            sealing.give_to_owner(file.fileno(), folder)
             file.write(line)
             file.flush()
             os.fsync(file.fileno())

@@ -55,6 +55,7 @@ def write_file(target: Path, data: bytes) -> None:
         target.parent.mkdir(mode=0o700, exist_ok=True)
         fresh.unlink(missing_ok=True)
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            give_to_owner(file.fileno(), target.parent)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -64,6 +65,13 @@ def write_file(target: Path, data: bytes) -> None:
         raise StorageError(
             f"the key {target} cannot be written ({error.strerror}); make room or mend its folder"
         ) from None
+
+
+def give_to_owner(handle: int, folder: Path) -> None:
+    """Let a file that root made belong to whom its folder belongs to: with sudo, the part could not read it else."""
+    if os.name == "posix" and os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(handle, owner.st_uid, owner.st_gid)
 
 
 def _sync(folder: Path) -> None:
@@ -81,6 +89,11 @@ def read_file(file: Path) -> bytes:
     try:
         passphrases.check_private(file)
         return file.read_bytes()
+    except PermissionError:
+        raise StorageError(
+            f"the key {file} is not this user's to read; be the user that the part runs as, or type: "
+            f"chown --reference={file.parent.parent} {file}"
+        ) from None
     except OSError as error:
         raise StorageError(
             f"the key {file} cannot be read ({error.strerror}); bring it back from a backup, or make a new backend"

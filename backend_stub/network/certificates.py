@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from backend_stub.keyring import keys
+from backend_stub.keyring import keys, sealing
 from protocol.errors import Misuse, StorageError
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ def _write(file: Path, certificates: Iterable[bytes]) -> None:
         # In a part's folder, which the part can write: whatever is there by this name is replaced, not written to.
         fresh.unlink(missing_ok=True)
         with fresh.open("xb") as opened:
+            sealing.give_to_owner(opened.fileno(), file.parent)
             opened.write(pem)
         fresh.replace(file)
     except OSError as error:

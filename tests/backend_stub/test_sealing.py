@@ -16,13 +16,21 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from backend_stub.authority import openings
 from backend_stub.keyring import keys, passphrases, sealing
+from protocol import messages
 from protocol.errors import Misuse, StorageError
+from tests.backend_stub.support import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECRETS = {"chain": os.urandom(32), "issuer-1": os.urandom(64), "tls.key": os.urandom(1700)}
+
+
+RECORD = messages.ContactRecord(
+    ccm=bytes(32), day=0, nullifier=bytes(48), server=1, partial=bytes(48), group="one", proof=NOTHING.show
+)
 
 
 @pytest.fixture(autouse=True)
@@ -345,3 +353,20 @@ def test_typed_at_a_terminal(part: Path) -> None:
     os.close(terminal)
     assert b"horse" not in said
     assert said.count(b"Passphrase of") == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_key_written_by_root_belongs_to_the_folders_owner(part: Path) -> None:
+    """As with sudo: else the part could not read its own key."""
+    for folder in (part, part / "keys"):
+        os.chown(folder, 4321, 4322)
+    keys.write(part, "seal-2", b"secret")
+    openings._note(part, 0.0, RECORD, "somebody", "a reason")
+    for file in (part / "keys" / "seal-2", part / openings.LOG):
+        assert (file.stat().st_uid, file.stat().st_gid, file.stat().st_mode & 0o777) == (4321, 4322, 0o600)
+    os.seteuid(4321 + 1)
+    try:
+        with pytest.raises(StorageError, match="chown"):
+            keys.read(part, "seal-2")
+    finally:
+        os.seteuid(0)
