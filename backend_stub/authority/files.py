@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from backend_stub.authority import chains
@@ -52,6 +53,16 @@ async def keep_for_ever(authority: Authority) -> None:
 
 async def write(authority: Authority, written: Heads | None = None) -> Heads:
     """Write all links after those that are known to be written, and the heads. Raises StorageError."""
+    try:
+        return await _write(authority, written)
+    except OSError as error:
+        raise StorageError(
+            f"the files in {folder_of(authority)} cannot be written ({error.strerror}); make room, or mend `static` in "
+            "settings.toml"
+        ) from None
+
+
+async def _write(authority: Authority, written: Heads | None) -> Heads:
     heads = await authority.database.run(chains.heads)
     if heads == written:
         return heads
@@ -75,11 +86,8 @@ async def _write_link(authority: Authority, file: Path, name: str, number: int) 
 
 def _drop(root: Path, publications: Iterable[int]) -> None:
     """Delete those publications."""
-    try:
-        for number in publications:
-            (root / messages.PUBLICATIONS_PATH.format(number=number).lstrip("/")).unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"old files in {root} cannot be deleted ({error.strerror}); mend its folder") from None
+    for number in publications:
+        (root / messages.PUBLICATIONS_PATH.format(number=number).lstrip("/")).unlink(missing_ok=True)
 
 
 def _put(file: Path, data: bytes) -> None:
@@ -94,11 +102,10 @@ def _put(file: Path, data: bytes) -> None:
         fresh.chmod(0o644)
         fresh.replace(file)
         _sync_folder(file.parent)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise StorageError(
-            f"the file {file} cannot be written ({error.strerror}); make room, or mend `static` in settings.toml"
-        ) from None
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import os
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from agent import transport
 from backend_stub.authority import chains, files
+from backend_stub.authority import service as authority
 from backend_stub.network import web
 from backend_stub.operations import policy
 from backend_stub.storage import tables
@@ -175,3 +177,19 @@ async def test_what_the_asker_has_is_not_sent_again(there: World, through: str) 
             assert (answer.status, await answer.read()) == (HTTPStatus.NOT_MODIFIED, b"")
         async with there.asking.get(f"{base}/{path}", headers={"If-None-Match": '"other"'}) as answer:
             assert (answer.status, await answer.read()) == (HTTPStatus.OK, body)
+
+
+async def test_a_read_only_static_folder_is_a_warning(
+    there: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or one in which nothing can be made for another reason, as in a file, where root cannot write, either."""
+    monkeypatch.setattr(files, "LOOK_EVERY", 0.01)
+    part = there.backend.folder / "authority"
+    async with authority.opened(part, there.clock, {"static": "settings.toml"}) as office:
+        with pytest.raises(StorageError, match="mend `static`"):
+            await files.write(office)
+        keeping = asyncio.create_task(files.keep_for_ever(office))
+        await asyncio.sleep(0.1)
+        assert not keeping.done()
+        assert "it is tried again" in caplog.text
+        keeping.cancel()
