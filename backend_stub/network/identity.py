@@ -86,10 +86,11 @@ class Identity:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             with suppress(OSError):
-                if self._changed_at() != self._seen:
-                    self._seen = self._changed_at()
+                changed = self._changed_at()
+                if changed != self._seen:
                     try:
                         self._load()
+                        self._seen = changed  # only now: what could not be read this time is tried again
                         log.info("a renewed certificate is in use")
                     except SpotError as error:
                         log.warning("%s", error.text)

@@ -15,7 +15,7 @@ from backend_stub.network import problems
 from backend_stub.network.listening import ANSWER_SECONDS, Door, listening
 from backend_stub.network.metrics import Metrics, watched
 from protocol import errors, messages, parameters
-from protocol.errors import Refused, SpotError, Unreachable
+from protocol.errors import Misuse, Refused, SpotError, StorageError, Unreachable
 
 if TYPE_CHECKING:
     import ssl
@@ -32,6 +32,8 @@ HEADS_SECONDS = 60  # for which heads may be kept: agents look hourly
 LINK_SECONDS = 86400  # for which a link may be kept: it never changes
 ENVELOPE = 4096  # bytes that a message may need around its largest part
 DECLARATION_LIMIT = messages.REPORT_CLASSES[-1] + ENVELOPE
+
+FAILED = "something went wrong here; its operator finds it in the log"
 
 DOOR = web.AppKey("door", Door)
 METRICS = web.AppKey("metrics", Metrics)
@@ -96,7 +98,10 @@ def answer_kept(request: web.Request, body: bytes, seconds: int) -> web.Response
 
 
 def problem(error: SpotError) -> web.Response:
-    """An error as the answer."""
+    """An error as the answer; what is said to operators, paths among it, stays in their log."""
+    if isinstance(error, StorageError | Misuse):
+        log.error("a request failed: %s", error.text)
+        return _problem(error.slug, error.status, FAILED)
     return _problem(error.slug, error.status, error.text, problems.headers_of(error))
 
 
@@ -127,7 +132,7 @@ async def _answering(
         response = problem(Unreachable("this took too long; try again later"))
     except Exception:
         log.exception("a request failed in a way nobody thought of")
-        response = problem(SpotError("something went wrong here; its operator finds it in the log"))
+        response = problem(SpotError(FAILED))
     if door.closing:
         response.force_close()
     request.app[METRICS].request(request, response.status, time.monotonic() - began)

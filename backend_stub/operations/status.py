@@ -95,8 +95,9 @@ async def _of_authority(connection: AsyncConnection, now: float) -> dict[str, An
 
 async def _server(folder: Path) -> dict[str, Any]:
     told = settings.read(settings.ServerSettings, folder)
-    async with db.opened(folder / server.DATABASE, tables.SERVER, told.database) as database:
-        return await database.run(_of_server)
+    opened = db.opened(folder / server.DATABASE, tables.SERVER, told.database)
+    async with opened as database, database.snapshot() as connection:  # may count for as long as it takes
+        return await _of_server(connection)
 
 
 async def _of_server(connection: AsyncConnection) -> dict[str, Any]:

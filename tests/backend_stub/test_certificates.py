@@ -209,6 +209,27 @@ async def test_certificates_are_renewed_in_time_and_taken_up(there: World, monke
     watching.cancel()
 
 
+async def test_a_renewed_certificate_is_taken_up_after_a_failure(
+    there: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The key could not be read for a moment, just as the certificate had been renewed."""
+    part = there.backend.folder / "server"
+    running_now = identity(there.backend.folder, "server")
+    key = part / "keys" / "tls"
+    key.rename(part / "away")
+    renewal.renew(there.backend.folder / "authority", part, there.proxies)
+    monkeypatch.setattr("backend_stub.network.identity.LOOK_SECONDS", 0.01)
+    watching = asyncio.create_task(running_now.watch())
+
+    async def says(words: str) -> bool:
+        return words in caplog.text
+
+    await support.eventually(lambda: says("tls cannot be read"))
+    (part / "away").rename(key)
+    await support.eventually(lambda: says("a renewed certificate is in use"))
+    watching.cancel()
+
+
 async def test_a_certificate_that_cannot_be_renewed_holds_nothing_else_up(
     there: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

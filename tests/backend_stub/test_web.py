@@ -185,3 +185,16 @@ async def test_what_nobody_thought_of_is_an_error_without_details(
     async with there.asking.post(there.backend.authority + messages.NONCE_PATH) as response:
         assert response.status == 500
         assert b"secret" not in await response.read()
+
+
+async def test_no_answer_names_a_path(there: World, caplog: pytest.LogCaptureFixture) -> None:
+    """What its operator has to know is in the log, and nowhere else."""
+    key = there.backend.folder / "authority" / "keys" / "issuer-1"
+    key.chmod(0o644)
+    body = await there.join_body(await there.invite(), 5)
+    async with there.asking.post(there.backend.authority + messages.JOIN_PATH, data=body) as response:
+        problem = json.loads(await response.read())
+    assert (response.status, problem["type"]) == (507, "urn:spot:storage")
+    assert "its operator" in problem["detail"]
+    assert "/" not in problem["detail"]
+    assert f"chmod 600 {key}" in caplog.text
