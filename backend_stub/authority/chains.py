@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import delete, func, insert, select, text
@@ -22,8 +22,9 @@ from protocol.parameters import Trusted
 from protocol.publication import PublishedToken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.authority.service import Authority
@@ -191,18 +192,9 @@ async def publish(authority: Authority) -> int:
         if not rows:
             return 0, before.number
         current = (await newest(connection)).parameters
-        batches = publication.build(
-            authority.random,
-            before,
-            int(authority.clock.now()),
-            (PublishedToken(row.token, row.day, row.level) for row in rows),
-            current.limits.floor,
-        )
-        for batch in batches:
-            public = publication.key_of(current.publication_keys, batch.number)
-            signed = publication.sign(keys.read_signing(authority.folder, "publication", public), batch)
-            before = Head(number=batch.number, hash=publication.hash_of(batch))
-            await append(connection, PUBLICATIONS, before, signed)
+        for after, signed in await asyncio.to_thread(_publications, authority, current, before, rows):
+            before = after
+            await append(connection, PUBLICATIONS, after, signed)
         await connection.execute(delete(waiting))
         return len(rows), before.number
 
@@ -210,6 +202,25 @@ async def publish(authority: Authority) -> int:
     if count:
         log.info("publications are made up to number %d", number)
     return count
+
+
+def _publications(
+    authority: Authority, current: Parameters, before: Head, rows: Sequence[Row[Any]]
+) -> list[tuple[Head, Link]]:
+    """The signed links with these tokens; with a million of them, this takes seconds."""
+    batches = publication.build(
+        authority.random,
+        before,
+        int(authority.clock.now()),
+        (PublishedToken(row.token, row.day, row.level) for row in rows),
+        current.limits.floor,
+    )
+    made = []
+    for batch in batches:
+        public = publication.key_of(current.publication_keys, batch.number)
+        signed = publication.sign(keys.read_signing(authority.folder, "publication", public), batch)
+        made.append((Head(number=batch.number, hash=publication.hash_of(batch)), signed))
+    return made
 
 
 async def oldest(connection: AsyncConnection) -> int:

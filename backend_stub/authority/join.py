@@ -117,13 +117,12 @@ async def renew(authority: Authority, body: bytes) -> bytes:
     """
     asked = messages.decode(messages.Renewal, body)
     authority.nonces.check(asked.join.nonce, authority.clock.now())
-    issued = await _issued(authority, asked)
     members, credentials, day = tables.members, tables.credentials, today(authority.clock)
     current = (await authority.current()).trusted.parameters
     until_day = next((one.until_day for one in current.issuers if one.number == asked.issuer), day)
     this = (credentials.c.public == asked.join.public, credentials.c.issuer == asked.issuer)
 
-    async def enter(connection: AsyncConnection) -> bytes:
+    async def check(connection: AsyncConnection) -> None:
         member = select(members.c.invitation).where(members.c.public == asked.join.public)
         invitation = await connection.scalar(
             member.where(members.c.invitation.not_in(select(tables.ended.c.invitation)))
@@ -134,6 +133,12 @@ async def renew(authority: Authority, body: bytes) -> bytes:
         last = await connection.scalar(mine)
         if last is not None and last + authority.told.lapse_days < day:
             raise Refused("this membership has not been renewed for too long; join again with a new invitation")
+
+    await authority.database.run(check)  # strangers are told so before there is much work
+    issued = await _issued(authority, asked)
+
+    async def enter(connection: AsyncConnection) -> bytes:
+        await check(connection)
         row = {"public": asked.join.public, "issuer": asked.issuer, "until_day": until_day, "issued": issued}
         await connection.execute(db.new(credentials, connection).values(row))
         kept: bytes = (await connection.scalars(select(credentials.c.issued).where(*this))).one()

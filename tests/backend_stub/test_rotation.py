@@ -245,3 +245,13 @@ async def test_who_was_gone_for_too_long_joins_again(there: World, clock: Manual
         Refused, match=r"renewed for too long|no member"
     ):  # as the member is forgotten meanwhile, or not
         await _send(there, await _renewal(there, user.credential.secret, number))
+
+
+async def test_who_is_no_member_has_no_credential_made(
+    there: World, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _next_issuer(there, clock)
+    body = await _renewal(there, credential.new_secret(secrets.token_bytes), 2)
+    monkeypatch.setattr(join, "_issued", None)
+    with pytest.raises(Refused, match="no member"):
+        await _send(there, body)
