@@ -149,6 +149,7 @@ class ProxySettings(FollowerSettings, frozen=True, kw_only=True):
     server: Urls
     pool_wait: Annotated[float, Meta(ge=0, le=60)] = 1.0
     pool_size: Annotated[int, Meta(ge=1, le=1024)] = 64
+    submissions_a_second: Often = 1000.0
     declarations_a_second: Often = 20.0
     reports_mib: Mib = 256
 

@@ -69,6 +69,7 @@ class Extender:
         random: Random,
     ) -> None:
         self._told = told
+        self._rate = Rate(told.submissions_a_second, by_network=True)
         self._own = own
         self._follower = follower
         self._server = Peers(asking, told.server)
@@ -80,6 +81,7 @@ class Extender:
 
     async def submission(self, request: http.Request) -> http.Response:
         """A contact record or `pending`, both of one size."""
+        self._rate.check(request)
         one = await web.read_message(request, Submission, SUBMISSION_LIMIT)
         self._follower.known()
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()

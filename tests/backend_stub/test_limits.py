@@ -85,6 +85,15 @@ async def test_thousands_of_silent_connections(tmp_path: Path, clock: ManualCloc
         assert len(open_ones) == 2000
 
 
+async def until_reset(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the end: who still sends is often told so, and reset, at once."""
+    said = b""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(4096):
+            said += data
+    return said
+
+
 async def test_bytes_that_drip(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "HEAD_SECONDS", 1)
     monkeypatch.setattr(web, "BODY_SECONDS", 1)
@@ -93,15 +102,13 @@ async def test_bytes_that_drip(there: World, monkeypatch: pytest.MonkeyPatch) ->
 
     async def drip(start: bytes) -> bytes:
         reader, writer = await connect(there.proxies[0], start)
-        reading = asyncio.create_task(reader.read())
+        reading = asyncio.create_task(until_reset(reader))
         while not reading.done():
             with contextlib.suppress(ConnectionError):
                 writer.write(b"x")
             await asyncio.sleep(0.05)
         writer.close()
-        with contextlib.suppress(ConnectionError):
-            return await reading
-        return b""
+        return await reading
 
     async with asyncio.timeout(60):
         dripping = [asyncio.create_task(drip(start)) for start in (head, head + b"\r\n") for _ in range(50)]
@@ -167,6 +174,14 @@ def test_nor_what_a_proxy_has_for_declarations(tmp_path: Path) -> None:
     rate = proxy.HandingOn(told, nobody, nobody)._declarations
     assert sum(asks(rate, "192.0.2.1") for _ in range(500)) <= 41, "two a second, and twenty seconds of it at once"
     assert asks(rate, "198.51.100.1")
+
+
+async def test_submissions_come_at_a_bounded_rate_too(tmp_path: Path, clock: ManualClock) -> None:
+    async with limited(tmp_path / "backend", clock, PROXY, submissions_a_second=0.2) as there:
+        user = await there.user()  # a submission was sent to see whether the proxy is ready
+        results = [await asyncio.gather(there.submit(user, Encounter()), return_exceptions=True) for _ in range(5)]
+        assert {type(one) for (one,) in results[-2:]} == {TooMany}
+        assert await there.submit(user, Encounter(), proxy=there.proxies[1]) is None
 
 
 async def test_who_keeps_one_part_waiting_does_not_keep_others(monkeypatch: pytest.MonkeyPatch) -> None:
