@@ -36,7 +36,7 @@ CODE = "AAAA-BBBB-CCCC-DDDD"
 PAUSE = 0.03  # seconds
 PATIENCE = 15.0  # seconds for an answer to what is whole
 _HEAD = re.compile(rb"HTTP/\d\.\d (\d{3}) [^\r\n]*\r\n((?:[!-~]+: [^\r\n]*\r\n)*)\r\n")
-_STRANGERS = re.compile(rb"unknown field .*|\d+")  # what of an error's text was in the request
+_STRANGERS = re.compile(rb"unknown field .*|[^\"]* on this path|\d+")  # what of an answer was in the request
 _EXPECTED = {  # statuses that may be answered, but for those of errors
     200: messages.MEDIA_TYPE,
     304: "",
