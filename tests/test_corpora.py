@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from scripts.fuzzing.target import Check, Target
 
-SLOW = {"http": 60}
+SLOW = {"http": 60, "makers": 3}
 EXAMPLES = 200
 
 

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scripts.fuzzing.target import Target
 
-NAMES = ("frame", "messages", "records", "reports", "publications", "parameters", "http", "answers", "files", "typed")
+NAMES = (
+    "frame",
+    "messages",
+    "records",
+    "makers",
+    "reports",
+    "publications",
+    "parameters",
+    "http",
+    "answers",
+    "files",
+    "typed",
+)
 
 
 def load(name: str) -> Target:

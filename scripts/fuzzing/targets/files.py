@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 import tempfile
 import tomllib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 from unittest import mock
 
 import msgspec
+from msgspec.structs import replace
 
 from agent import moving, passphrase
 from agent import settings as agent_settings
 from backend_stub import settings
 from backend_stub.authority import admission
-from backend_stub.keyring import age
+from backend_stub.authority.admission import Admission, Invitation, Request
+from backend_stub.keyring import age, keys
 from backend_stub.keyring.sealing import Locked
 from backend_stub.network import certificates
 from backend_stub.operations import backup
 from backend_stub.operations.backup import Entry
-from protocol.errors import Malformed, Misuse, SpotError, StorageError
+from protocol import credential
+from protocol.errors import Malformed, Misuse, Refused, SpotError, StorageError
 from scripts.fuzzing.target import Target, is_told_well, notice, with_mode
 from tests.support import Source, world_of
 
@@ -35,9 +39,12 @@ if TYPE_CHECKING:
 
     from scripts.fuzzing.target import Check
 
+F = TypeVar("F", Invitation, Request, Admission)
+
+WORLD = world_of("arkworks")
 WORDS = "four words drawn at random"
 MANIFEST = b'{"format":1,"made_at":0,"parts":["server","authority"]}'
-EXPECTED = (Malformed, Misuse, Locked, StorageError)
+EXPECTED = (Malformed, Misuse, Refused, Locked, StorageError)
 LEAST = 1  # log2 of scrypt's work
 SETTINGS = settings.ServerSettings(port=8700, authority=("http://127.0.0.1:8700",), genesis="0" * 64)
 
@@ -66,12 +73,23 @@ def seeds() -> Iterator[bytes]:
     yield with_mode("age", sealed.getvalue())
     yield with_mode("moved", msgspec.msgpack.encode(moving.Backup(version=1, key=bytes(32), database=bytes(64))))
     yield with_mode("sealed move", passphrase.HEAD + bytes(16 + 32 + 40))
-    world = world_of("arkworks")
-    request = admission.Request(name="group-1-2", nonce=bytes(32), join=world.removed.request)
-    admitted = admission.Admission(name="group-1-2", issued=world.alice.issued)
-    for mode, message in (("request", request), ("admission", admitted)):
+    with tempfile.TemporaryDirectory() as folder:
+        key = certificates.new_key(Source("tls"), Path(folder))
+    join = credential.join(WORLD.curve, Source("join"), 7, WORLD.groups["north"].key, admission.bound(bytes(32), key))
+    request = Request(name="north-2", nonce=bytes(32), join=join, tls=key)
+    issued = credential.issue(
+        WORLD.curve, Source("issue"), WORLD.groups["north"].secret, WORLD.groups["north"].key, join, join.nonce
+    )
+    admitted = Admission(name="north-2", issued=issued)
+    invited = _invited()
+    for mode, message in (
+        ("request", request),
+        ("admission", admitted),
+        ("admission", replace(admitted, certificate=b"0")),
+        ("invitation", invited),
+        ("invitation", replace(invited, roots=(b"0",))),
+    ):
         yield with_mode(mode, msgspec.json.encode(message))
-    yield with_mode("invitation", b'{"name":"a","group":"b","url":"http://x","genesis":"00"}')
     yield with_mode("agent settings", b'radio = "auto"\ntx_power = -4\nservice_uuid = 0xFF50\nclock = "60@0"\n')
     yield with_mode("settings", b'port = 8700\nauthority = ["http://a"]\ngenesis = "%s"\n' % (b"0" * 64))
     yield with_mode("certificates", b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")
@@ -128,14 +146,54 @@ def _manifest(_place: Path, data: bytes) -> None:
     assert all("/" not in part and ".." not in part for part in found.parts)
 
 
-def _file_of(kind: Any) -> Callable[[Path, bytes], None]:
+def _file_of(kind: type[F], use: Callable[[Path, F], object]) -> Callable[[Path, bytes], None]:
     def read(place: Path, data: bytes) -> None:
         place.write_bytes(data)
         found = admission.read_file(kind, place)
         admission.write_file(found, place)
         assert admission.read_file(kind, place) == found
+        use(place.parent, found)
 
     return read
+
+
+def _ask(folder: Path, invited: Invitation) -> None:
+    """Make a proxy that was invited; where that fails, nothing of it is left."""
+    home = folder / "made"
+    try:
+        admission.ask(WORLD.curve, Source("proxy"), home, invited, admission.proxy_settings(invited, "127.0.0.1", 8703))
+    except SpotError:
+        assert not home.exists()
+        raise
+    shutil.rmtree(home)
+
+
+def _certify(folder: Path, asked: Request) -> None:
+    """What the group manager does with the request of a proxy elsewhere, but for its lists."""
+    group = WORLD.groups["north"]
+    nonce = admission.bound(asked.nonce, asked.tls)
+    credential.issue(WORLD.curve, Source("issue"), group.secret, group.key, asked.join, nonce)
+    if asked.tls:
+        certificates.issue(folder / "authority", asked.tls, ["localhost"])
+
+
+def _accept(folder: Path, admitted: Admission) -> None:
+    """What the proxy does with the answer, as often as it comes."""
+    admission.accept(WORLD.curve, folder / "proxy", admitted)
+
+
+def _invited() -> Invitation:
+    group = WORLD.groups["north"]
+    return admission.Invitation(
+        name="north-2",
+        group="north",
+        url="http://127.0.0.1:8703",
+        nonce=bytes(32),
+        key=group.public,
+        authority="http://127.0.0.1:8700",
+        genesis="0" * 64,
+        server="http://127.0.0.1:8701",
+    )
 
 
 def _agent_settings(place: Path, data: bytes) -> None:
@@ -165,9 +223,9 @@ READERS: dict[str, Callable[[Path, bytes], None]] = {
     "age": _read_age,
     "moved": _read_moved,
     "sealed move": _unseal,
-    "invitation": _file_of(admission.Invitation),
-    "request": _file_of(admission.Request),
-    "admission": _file_of(admission.Admission),
+    "invitation": _file_of(Invitation, _ask),
+    "request": _file_of(Request, _certify),
+    "admission": _file_of(Admission, _accept),
     "agent settings": _agent_settings,
     "settings": _settings,
     "certificates": _certificates,
@@ -183,6 +241,11 @@ def ready() -> Iterator[Check]:
         mock.patch.object(passphrase, "_WORK", 1 << LEAST),
     ):
         place = Path(folder) / "file"
+        for part in ("authority", "proxy"):
+            (place.parent / part).mkdir()
+        certificates.new_root(Source("root"), place.parent / "authority")
+        admission.write_file(_invited(), place.parent / "proxy" / admission.INVITATION)
+        keys.write_joining(place.parent / "proxy", 7)
 
         def check(data: bytes) -> None:
             first, _, rest = data.partition(b"\n")
@@ -210,7 +273,12 @@ def _is_told(error: SpotError) -> None:
 TARGET = Target(
     name="files",
     about="backups, moved agents, files of proxies elsewhere, settings, certificates",
-    modules=("backend_stub.keyring.age", "backend_stub.operations.backup", "agent.passphrase", "agent.moving"),
+    modules=(
+        "backend_stub.keyring.age",
+        "backend_stub.operations.backup",
+        "backend_stub.authority.admission",
+        "agent.passphrase",
+    ),
     modes=tuple(READERS),
     seeds=seeds,
     ready=ready,
