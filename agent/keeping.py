@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+MOST_AT_ONCE = 256
+"""Encounters of an epoch that are submitted. A day has 96 moments for submissions, or up to 768 while many wait:
+whoever makes up peers by the thousand would have those who are really there wait for days."""
+
 MOST_UNKEPT = 4096
 """Encounters that wait in memory while the disk takes nothing: some 80 MB of two weeks' worth of most people."""
 
@@ -37,7 +41,10 @@ class Keeper:
         chance: chances.Random,
         clock: Clock,
     ) -> None:
-        """limits: those in force. disk_problem: why the disk takes nothing now; lost: encounters, for that reason."""
+        """limits: those in force.
+
+        disk_problem: why the disk takes nothing now; lost: encounters, for that reason; crowded: left out of a crowd
+        """
         self._store = store
         self._proximity = proximity
         self._limits = limits
@@ -47,21 +54,31 @@ class Keeper:
         self._forgot_day = 0
         self.disk_problem = ""
         self.lost = 0
+        self.crowded = 0
 
     def recover(self) -> None:
         """Take up what a run that ended without warning left."""
-        self._store.recover(self._limits().minimum, self._draw_due)
+        self._hand_on(self._store.encounters(state=State.OPEN))
+        self._write()
 
     def keep(self, over: Iterable[OwnEpoch]) -> None:
         """Keep what is new; the encounters of epochs that are over are to be submitted, if they are long enough."""
-        minimum = self._limits().minimum
         for one in self._proximity.changed():
             self._unkept[one.secret] = one
-        for one in self._proximity.finish(over):
-            long_enough = one.span >= minimum
-            self._unkept[one.secret] = (
-                replace(one, state=State.WAITING, due=self._draw_due()) if long_enough else replace(one, samples=())
-            )
+        self._hand_on(self._proximity.finish(over))
+        self._write()
+
+    def _hand_on(self, ended: Iterable[Encounter]) -> None:
+        """Have those of them submitted that matter most; what is too short, or of a crowd too large, is dropped."""
+        once = {one.secret: one for one in sorted(ended, key=_presence)}  # of one that came back, the longer part
+        minimum = self._limits().minimum
+        long_enough = [one for one in reversed(once.values()) if one.samples and one.span >= minimum]
+        self._unkept |= {secret: replace(one, samples=()) for secret, one in once.items()}
+        for one in long_enough[:MOST_AT_ONCE]:
+            self._unkept[one.secret] = replace(one, state=State.WAITING, due=self._draw_due())
+        self.crowded += len(long_enough[MOST_AT_ONCE:])
+
+    def _write(self) -> None:
         if not self._unkept:
             return
         try:
@@ -100,3 +117,8 @@ class Keeper:
 
     def _draw_due(self) -> float:
         return self._clock.now() + self._chance.uniform(0, self._limits().delay)
+
+
+def _presence(one: Encounter) -> tuple[int, float]:
+    """How long, then how near somebody was: to be seen there takes a frame every few seconds, for each made-up peer."""
+    return len(one.samples), -sum(sample.attenuation for sample in one.samples) / max(len(one.samples), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.epochs import GRACE
@@ -68,7 +68,8 @@ class Proximity:
         self._early: OrderedDict[int, deque[tuple[Sighting, OwnEpoch]]] = OrderedDict()
         # By the whole block: one made anew around somebody's EBID, with another power, is another peer.
         self._open: OrderedDict[tuple[OwnEpoch, Block], _Open] = OrderedDict()
-        self._evicted: list[Encounter] = []
+        self._evicted: list[tuple[OwnEpoch, Encounter]] = []
+        self._given_up: list[Encounter] = []
         self.heard = 0
 
     def __len__(self) -> int:
@@ -126,11 +127,16 @@ class Proximity:
         return [one.snapshot() for one in changed]
 
     def finish(self, over: Iterable[OwnEpoch]) -> list[Encounter]:
-        """The encounters of epochs whose secrets were destroyed; they get no more sightings."""
+        """The encounters of epochs whose secrets were destroyed; they get no more sightings.
+
+        Those without samples had to make room for others, and are to be forgotten.
+        """
         gone = set(over)
+        evicted = [one for own, one in self._evicted if own in gone]
+        self._evicted = [(own, one) for own, one in self._evicted if own not in gone]
+        given_up, self._given_up = self._given_up, []
         keys = [key for key in self._open if key[0] in gone]
-        evicted, self._evicted = self._evicted, []
-        return evicted + [self._open.pop(key).snapshot() for key in keys]
+        return given_up + evicted + [self._open.pop(key).snapshot() for key in keys]
 
     def expire(self, now: float) -> None:
         """Forget key ids that were not heard for long, or are of an epoch that is over: all devices change at once."""
@@ -163,8 +169,12 @@ class Proximity:
 
     def _evict(self) -> None:
         """Make room. Somebody who is really there is heard again long before thousands of new peers are made up."""
-        _, meeting = self._open.popitem(last=False)
-        self._evicted.append(meeting.snapshot())
+        (own, _), meeting = self._open.popitem(last=False)
+        self._evicted.append((own, meeting.snapshot()))
+        if len(self._evicted) > 2 * PEERS:
+            self._evicted.sort(key=lambda one: len(one[1].samples), reverse=True)
+            self._given_up += [replace(one, samples=()) for _, one in self._evicted[PEERS:]]
+            del self._evicted[PEERS:]
 
 
 def _varies(early: Iterable[tuple[Sighting, OwnEpoch]]) -> bool:

@@ -67,6 +67,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     peers: heard within the last minute, and round of listening; duty: "mains" or "battery"
     unread: heard then, and for as long as an encounter must last, but never well enough to make out who it was
     unkept, lost: encounters that the disk did not take yet, and that memory had no room for meanwhile
+    crowded: encounters that were left out, as more were heard at once than can be submitted
     """
 
     pid: int
@@ -81,6 +82,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     health: Health = Health()
     unkept: int = 0
     lost: int = 0
+    crowded: int = 0
     disk_problem: str = ""
 
     @property
@@ -295,6 +297,7 @@ class Service:
             health=health,
             unkept=self._keeper.unkept,
             lost=self._keeper.lost,
+            crowded=self._keeper.crowded,
             disk_problem=self._keeper.disk_problem,
         )
         problem = self._radio_problem or status.disk_problem

@@ -16,7 +16,7 @@ from __future__ import annotations
 import enum
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -403,13 +403,6 @@ class Store:
         """The reports kept, oldest first."""
         columns = ", ".join(StoredReport.__dataclass_fields__)
         return [_read_report(row) for row in self._rows(f"SELECT {columns} FROM reports ORDER BY made")]  # noqa: S608
-
-    def recover(self, minimum: float, due: Callable[[], float]) -> None:
-        """Take up what a run that ended without warning left open: long enough, it is to be submitted."""
-        left = self.encounters(state=State.OPEN)
-        self.keep_encounters([replace(e, state=State.WAITING, due=due()) for e in left if e.span >= minimum])
-        for short in (e for e in left if e.span < minimum):
-            self.drop_encounter(short.secret)
 
 
 def _read_encounter(row: Any) -> Encounter:

@@ -89,9 +89,13 @@ class Submitting:
         if after != pace:
             self._store.put(PACE, after)
         if due:
-            await self._submit(self._chance.choice(due), progress)
+            await self._submit(self._choose(due), progress)
         else:
             await self._pretend(progress)
+
+    def _choose(self, due: list[Encounter]) -> Encounter:
+        """One of those, drawn by how long somebody was there, and how seldom it was asked for: made-up peers wait."""
+        return self._chance.choices(due, [(1 + len(one.samples)) / (1 + one.attempts) for one in due])[0]
 
     async def _pretend(self, progress: Progress) -> None:
         """Submit what only this device will ever submit."""

@@ -238,6 +238,13 @@ def disk_texts(service: ServiceStatus | None) -> list[str]:
     return texts
 
 
+def crowd_texts(service: ServiceStatus | None) -> list[str]:
+    """What was left out of a crowd, in a line; none while nothing was."""
+    if service is None or not service.crowded:
+        return []
+    return [f"{service.crowded} of a crowd were left out, as those heard least: more at once than can be submitted"]
+
+
 _TROUBLES = {"mute": "mute: nobody can hear this device", "deaf": "deaf: it hears nobody"}
 
 

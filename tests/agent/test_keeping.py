@@ -1,13 +1,16 @@
-"""What is kept in memory while the disk takes nothing."""
+"""What is handed on of a crowd, and what is kept in memory while the disk takes nothing."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from agent import account, keeping
 from agent.commands import views
-from agent.keeping import Keeper
+from agent.keeping import MOST_AT_ONCE, Keeper
 from agent.service import ServiceStatus
 from agent.store import State, Store
 from protocol.errors import StorageError
@@ -15,8 +18,6 @@ from tests.agent.clocks import NOON, VirtualClock
 from tests.agent.joined import met
 
 if TYPE_CHECKING:
-    import pytest
-
     from agent.store import Encounter
 
 MOST = 10
@@ -36,14 +37,57 @@ class Ears:
         return found
 
 
+def make_keeper(store: Store, ears: Ears, clock: VirtualClock | None = None) -> Keeper:
+    limits = account.read_trusted(store).parameters.limits
+    return Keeper(store, ears, lambda: limits, random.Random(0), clock or VirtualClock())  # type: ignore[arg-type]
+
+
+# --- what is handed on ---
+
+
+def test_what_a_crash_left_open_is_taken_up(store: Store) -> None:
+    done = replace(met("done"), state=State.WAITING, due=NOON)
+    store.keep_encounters([met("long", span=60), met("short", span=59), done])
+    make_keeper(store, Ears()).recover()
+    found = {one.secret: one for one in store.encounters()}
+    assert found.keys() == {met("long").secret, done.secret}
+    assert found[met("long").secret].state is State.WAITING
+    assert found[met("long").secret].due > NOON
+    assert found[done.secret].due == NOON
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_of_a_crowd_those_heard_most_are_handed_on(store: Store, crashed: bool) -> None:
+    crowd = [met(f"passing {number}", span=60.0 + number % 30) for number in range(MOST_AT_ONCE)]
+    there = [met(f"there {number}", span=800.0) for number in range(10)]
+    ears = Ears()
+    keeper = make_keeper(store, ears)
+    store.keep_encounters(crowd + there)
+    if crashed:
+        keeper.recover()
+    else:
+        ears.found = [met("too short", span=30.0), *crowd, *there]
+        keeper.keep([])
+    waiting = {one.secret: one for one in store.encounters(state=State.WAITING)}
+    assert len(waiting) == MOST_AT_ONCE
+    assert waiting.keys() >= {one.secret for one in there}
+    assert len({one.due for one in waiting.values()}) > MOST_AT_ONCE / 2, "each at a time of its own"
+    assert store.encounters(state=State.OPEN) == []
+    assert keeper.crowded == 10
+    assert "10 of a crowd" in views.crowd_texts(ServiceStatus(pid=1, started=NOON, beat=NOON, crowded=10))[0]
+    assert views.crowd_texts(ServiceStatus(pid=1, started=NOON, beat=NOON)) == []
+
+
+# --- a full disk ---
+
+
 def test_a_full_disk_takes_bounded_memory_and_the_longest_encounters_are_kept(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeping, "MOST_UNKEPT", MOST)
     ears = Ears()
     over: list[Any] = []
-    limits = account.read_trusted(store).parameters.limits
-    keeper = Keeper(store, ears, lambda: limits, random.Random(0), VirtualClock())  # type: ignore[arg-type]
+    keeper = make_keeper(store, ears)
 
     def full(self: Store, encounters: object) -> None:
         raise StorageError("the disk is full: free some space")

@@ -8,12 +8,16 @@ import itertools
 import random
 import signal
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
 
 from agent import service as module
 from agent.commands import views
+from agent.epochs import Epochs
+from agent.keeping import Keeper
 from agent.proximity import Proximity
 from agent.service import PAUSED, SERVICE, STOP, Service, ServiceStatus, is_running, running_lock
 from agent.store import State, Store, open_store
@@ -26,6 +30,7 @@ from protocol.errors import Busy, NotJoined, StorageError
 from tests.agent import joined
 from tests.agent.clocks import NOON, VirtualClock
 from tests.agent.processes import child
+from tests.agent.servers import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -541,6 +546,36 @@ async def test_the_store_s_log_is_folded_in_while_it_runs(
         await eventually(lambda: radio.listening and log.stat().st_size == 0)
 
 
+async def test_chains_are_looked_at_while_contacts_wait(
+    store: Store, radio: FakeRadio, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warnings must not wait for submissions that nobody answers, however many there are."""
+    monkeypatch.setattr(module, "SYNC_POLL", 0.01)
+    async with serving() as server:
+        looked, submitted = asyncio.Event(), 0
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            nonlocal submitted
+            if request.method == "GET":
+                looked.set()
+                return web.Response(status=404)
+            submitted += 1
+            await server.over.wait()
+            return web.Response(status=503)
+
+        server.answer = answer
+        joined.join(store, joined.link_of([server.url]))
+        peers = [joined.met(f"peer {number}") for number in range(20)]
+        store.keep_encounters([replace(one, state=State.WAITING, due=clock.now()) for one in peers])
+        async with running(make_service(store, radio, clock)):
+            await eventually(lambda: submitted)
+            for _ in range(3):
+                looked.clear()
+                clock.set(clock.now() + 2 * 3600)
+                await looked.wait()
+            assert submitted < 20, "the contacts still wait"
+
+
 async def test_old_days_are_forgotten_while_it_runs(
     store: Store, radio: FakeRadio, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -572,7 +607,10 @@ def test_what_was_heard_survives_a_kill(store: Store) -> None:
         (before, *_) = heard_before = [one for one in store.encounters() if one.span > 120]
     assert not is_running(folder)
     again = open_store(folder, "file")
-    again.recover(60, lambda: 1.0)
+    limits = joined.world().parameters.limits
+    Keeper(
+        again, Proximity(Epochs(900, 0, random.randbytes)), lambda: limits, random.Random(0), VirtualClock()
+    ).recover()
     found = {one.secret: one for one in again.encounters(state=State.WAITING)}
     assert before.secret in found
     assert len(found) >= len(heard_before)

@@ -158,23 +158,6 @@ def test_a_signed_encounter_stays_signed(store: Store) -> None:
 # --- taking up, forgetting ---
 
 
-def test_what_a_crash_left_open_is_taken_up(store: Store) -> None:
-    done = replace(met("done"), state=State.WAITING, due=NOON)
-    store.keep_encounters([met("long", span=60), met("short", span=59), done])
-    store.recover(60, lambda: NOON + 5)
-    found = {one.secret: one for one in store.encounters()}
-    assert found.keys() == {met("long").secret, done.secret}
-    assert (found[met("long").secret].state, found[met("long").secret].due) == (State.WAITING, NOON + 5)
-    assert found[done.secret].due == NOON
-
-
-def test_each_one_taken_up_gets_a_delay_of_its_own(store: Store) -> None:
-    store.keep_encounters([met(f"peer {number}") for number in range(5)])
-    dues = iter(range(5))
-    store.recover(60, lambda: float(next(dues)))
-    assert sorted(one.due for one in store.encounters()) == [0, 1, 2, 3, 4]
-
-
 def test_old_days_are_forgotten_with_all_that_hangs_on_them(store: Store) -> None:
     store.keep_encounters([met("old", first=NOON - 86400), met("new")])
     old, new = store.encounters()

@@ -1,19 +1,33 @@
-"""Attack 18: ten thousand made-up peers in an epoch. What they take is bounded, and real peers are kept."""
+"""Attack 18: ten thousand made-up peers in an epoch. What they take is bounded, and real peers are kept.
+
+Nor do they hold up whose contacts are real: of an epoch so many are submitted and no more, those first who were there
+longest. To be there as long as somebody real, a made-up peer takes as many frames.
+"""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import proximity
+from agent import keeping, proximity
+from agent.account import Member
+from agent.keeping import Keeper
+from agent.store import State
+from agent.submitting import Submitting
 from ble.assembly import Assembler
 from ble.frame import SLICE_SIZE, SLICES, Block, Frame, carousel
 from protocol.encounter import EpochKey
+from tests.agent import joined
 from tests.attacks.street import NEAR, Street, device, start_of_epoch
+from tests.end_to_end.people import JumpingClock
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.store import Encounter
     from tests.attacks.street import Antenna, Device
 
 REAL = 10
@@ -84,3 +98,55 @@ def test_what_keeps_the_real_ones_is_the_half_for_regulars(monkeypatch: pytest.M
         monkeypatch.setattr(Assembler, "_promote", lambda self, name, entry: None)
     victim = crowd(forged(BURST * 150), each=BURST, minutes=5)
     assert len(victim.secrets) == (REAL if kept else 0)
+
+
+# --- the network ---
+
+LINGERING = 4000  # made-up peers of which each lasts long enough, by 27 frames a second
+SLOTS = 96  # moments for submissions in a day, at the lowest pace
+LONG = 20  # samples: as nobody of them has
+
+
+class Heard:
+    """What was heard in an epoch that is over."""
+
+    def __init__(self, encounters: list[Encounter]) -> None:
+        self.encounters = encounters
+
+    def changed(self) -> list[Encounter]:
+        return []
+
+    def finish(self, over: object) -> list[Encounter]:
+        return self.encounters
+
+
+def slots_needed(folder: Path, victim: Device) -> int:
+    """How many moments for submissions pass until everybody real was asked for."""
+    store, clock, chance = joined.make_store(folder), JumpingClock(), random.Random(3)
+    joined.join(store)
+    limits = joined.world().parameters.limits
+    keeper = Keeper(store, Heard(victim.encounters), lambda: limits, chance, clock)  # type: ignore[arg-type]
+    keeper.keep([])
+    member = Member(joined.world().curve, store)
+    submitting = Submitting(joined.world().curve, chance, chance, store, clock, member)  # type: ignore[arg-type]
+    due = store.encounters(state=State.WAITING)
+    store.close()
+    for slot in range(1, 10 * SLOTS):
+        chosen = submitting._choose(due)
+        due[due.index(chosen)] = replace(chosen, attempts=chosen.attempts + 1)
+        if sum(len(one.samples) > LONG and one.attempts > 0 for one in due) == REAL:
+            return slot
+    return 10 * SLOTS
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_flood_does_not_hold_up_who_was_there_longest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bounded: bool
+) -> None:
+    if not bounded:
+        monkeypatch.setattr(keeping, "MOST_AT_ONCE", 10**9)
+        monkeypatch.setattr(Submitting, "_choose", lambda self, due: self._chance.choice(due))
+    frames = [frame for number, frame in enumerate(made_up(LINGERING)) if number % SLICES < SLICES - 1] * 2
+    victim = crowd(frames, each=160, minutes=5.5)
+    assert sum(one.span >= 60 for one in victim.encounters) > LINGERING * 0.9
+    assert (slots_needed(tmp_path, victim) <= SLOTS) is bounded
