@@ -195,7 +195,7 @@ async def opened(file: Path, part: Part, url: str = "", patience: float = PATIEN
     Its tables are made or brought up to date. patience: s for which a database that is away is waited for. Raises
     Misuse, StorageError or Unreachable.
     """
-    engine = _postgres(url, part) if url else _sqlite(file)
+    engine = _postgres(url, part, COMMAND_SECONDS) if url else _sqlite(file)
     database = Database(engine, part, patience, _postgres(url, part, SLOW_SECONDS) if url else None)
     try:
         await database.prepare()
@@ -255,7 +255,7 @@ def _begin_immediate(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
 
 
-def _postgres(url: str, part: Part, seconds: float = COMMAND_SECONDS) -> AsyncEngine:
+def _postgres(url: str, part: Part, seconds: float) -> AsyncEngine:
     """seconds: for one statement."""
     settings = {
         "search_path": part.name,

@@ -156,6 +156,18 @@ async def test_a_restart_of_postgres_under_load_loses_nothing(tmp_path: Path, po
         assert await match(servers[0], everything, 1, 1) == [True] * len(everything)
 
 
+async def test_what_reads_whole_tables_may_take_long(
+    tmp_path: Path, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "COMMAND_SECONDS", 1.0)
+    long = text("SELECT 1 FROM pg_sleep(1.5)")
+    async with db.opened(tmp_path, tables.SERVER, postgres.fresh(), patience=0.1) as database:
+        async with database.snapshot() as connection:
+            assert await connection.scalar(long) == 1
+        with pytest.raises(Unreachable):
+            await database.run(lambda connection: connection.scalar(long))
+
+
 async def test_a_postgres_that_is_away_or_shut_is_said_plainly_and_without_the_password(
     tmp_path: Path, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
