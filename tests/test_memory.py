@@ -116,9 +116,9 @@ def test_the_backend_has_no_passphrase_once_it_is_unlocked(backend: Path, wiped:
     server = backend / "server"
     program = PROGRAM if wiped else CARELESS + PROGRAM
     phrase = {passphrases.VARIABLE: str(backend.with_name("phrase"))}
-    with process("-c", program, "up", str(backend), **phrase) as running:
-        assert running.stdout
-        assert "the authority is at" in running.stdout.readline()
+    with process("-c", program, "server", "run", str(server), **phrase) as running:
+        assert running.stderr
+        assert "another part of the backend is away" in running.stderr.readline(), "it has unlocked its keys by then"
         memory = memory_of(running.pid)
         assert no_dumps(running.pid)
     assert (PHRASE.encode() in memory) is not wiped
