@@ -163,7 +163,8 @@ class Submitting:
         except (Refused, Malformed) as error:
             refusals = one.refusals + 1
             state = one.state if refusals < REFUSALS else State.REFUSED
-            due = now + backoff(self._chance, attempts, RETRY_FIRST, RETRY_LAST)
+            # Not soon: a backend that is wrong for a while, all of it, would end every contact.
+            due = now + backoff(self._chance, attempts, limits.retry_first, limits.retry_last)
             self._store.settle(one, state, due=due, problem=error.text, refusals=refusals)
             progress.failed += 1
         except SpotError as error:

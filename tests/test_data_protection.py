@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent import account, epochs, renewal, service
+from agent.days import DAYS
 from agent.following import SYNC
 from agent.submitting import PACE, SLOT
 from backend_stub.authority import chains, progress
@@ -125,7 +126,7 @@ async def test_every_single_value_and_every_file_is_on_the_page(tmp_path: Path) 
         device = {kind(path) for name in "ab" for path in (tmp_path / name).iterdir()}
         backend = {kind(path.relative_to(tmp_path)) for path in (tmp_path / "backend").rglob("*") if path.is_file()}
     assert values >= {account.MEMBERSHIP, account.PARAMETERS, SYNC}
-    rare = {service.SERVICE, service.STOP, service.PAUSED, account.MOVED, renewal.PLAN, SLOT, PACE}
+    rare = {service.SERVICE, service.STOP, service.PAUSED, account.MOVED, renewal.PLAN, SLOT, PACE, DAYS}
     assert values | rare == named("single value")
     assert {"store.db", "store.db-wal", "store.key"} <= device
     assert device | {service.LOCK} <= named("file of the device")

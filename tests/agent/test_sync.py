@@ -173,6 +173,19 @@ async def test_a_contact_is_given_up_after_three_refusals(
     assert (the_one(store).state, the_one(store).problem) == (State.REFUSED, "no")
 
 
+async def test_a_backend_wrong_for_ten_minutes_ends_no_contact(
+    store: Store, sync: Sync, server: Server, clock: VirtualClock
+) -> None:
+    """As one whose keys are being replaced, or whose clock is off, all of it at once."""
+    server.answer = problem(403, {"type": "urn:spot:refused", "detail": "no"})
+    while clock.now() < NOON + 600:
+        await sync.step()
+        clock.set(min(max(the_one(store).due, clock.now() + 1), NOON + 600))
+    a_proxy(server)
+    clock.set(max(the_one(store).due, clock.now()))
+    assert (await sync.step()).signed == 1
+
+
 async def test_proxies_of_one_group_alone_cannot_end_a_contact(
     store: Store, server: Server, clock: VirtualClock
 ) -> None:
