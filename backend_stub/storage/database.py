@@ -166,7 +166,9 @@ class Database:
         try:
             async with engine.connect() as connection:
                 raw = await connection.get_raw_connection()
-                await cast("Any", raw.driver_connection).execute(statement)
+                done = await cast("Any", raw.driver_connection).execute(statement)
+                if engine.dialect.name == "sqlite":
+                    await done.close()  # of what it says, nothing is wanted: it is done again the next time
         except OUTSIDE as error:
             raise _read(error) from None
 
