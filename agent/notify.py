@@ -24,7 +24,7 @@ STUCK = 60.0
 class Manager(Protocol):
     """Who is told how the agent is."""
 
-    def tell(self, *, on_air: bool, paused: bool, problem: str, peers: int) -> None:
+    def tell(self, *, on_air: bool, paused: bool, problem: str) -> None:
         """Take note; called again and again, while the service's control loop turns."""
 
     def stopping(self) -> None:
@@ -34,7 +34,7 @@ class Manager(Protocol):
 class Nobody:
     """Without a service manager."""
 
-    def tell(self, *, on_air: bool, paused: bool, problem: str, peers: int) -> None:
+    def tell(self, *, on_air: bool, paused: bool, problem: str) -> None:
         """Nothing to do."""
 
     def stopping(self) -> None:
@@ -57,7 +57,7 @@ class Systemd:
         self._ready = False
         self._status = ""
 
-    def tell(self, *, on_air: bool, paused: bool, problem: str, peers: int) -> None:
+    def tell(self, *, on_air: bool, paused: bool, problem: str) -> None:
         """Say what has changed, and that the agent lives."""
         words = []
         now = self._clock()
@@ -65,7 +65,7 @@ class Systemd:
             self._well = now
             if not self._ready:
                 words.append("READY=1")
-        if (status := _status(on_air=on_air, paused=paused, problem=problem, peers=peers)) != self._status:
+        if (status := _status(on_air=on_air, paused=paused, problem=problem)) != self._status:
             words.append(f"STATUS={status}")
         beats = bool(self._every) and now - self._well < STUCK and now - self._beat >= self._every
         if beats:
@@ -87,12 +87,13 @@ class Systemd:
         return False
 
 
-def _status(*, on_air: bool, paused: bool, problem: str, peers: int) -> str:
+def _status(*, on_air: bool, paused: bool, problem: str) -> str:
+    # No number of peers: any user of the machine can read this.
     if paused:
         return "paused"
     if problem:
         return f"{'on air, but' if on_air else 'not on air'}: {' '.join(problem.split())}"
-    return f"on air, {peers} peers within the last minute" if on_air else "starting"
+    return "on air" if on_air else "starting"
 
 
 def open_manager(environment: MutableMapping[str, str] = os.environ) -> Manager:

@@ -301,7 +301,7 @@ class Service:
             disk_problem=self._keeper.disk_problem,
         )
         problem = self._radio_problem or status.disk_problem
-        self._manager.tell(on_air=status.on_air, paused=not on_air, problem=problem, peers=status.peers)
+        self._manager.tell(on_air=status.on_air, paused=not on_air, problem=problem)
         said = self._said
         if said is not None and status == msgspec.structs.replace(said, beat=now) and now - said.beat < BEAT:
             return  # a memory card wears out

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from protocol import messages
 from protocol.errors import (
+    Busy,
     Malformed,
+    Moved,
     NotJoined,
     RadioUnavailable,
     SpotError,
@@ -41,7 +43,7 @@ UNCHECKED: Trust = None
 _HEADERS = {"Content-Type": messages.MEDIA_TYPE, "Accept": messages.MEDIA_TYPE}
 # aiohttp would name itself and its version, and what it can decompress depends on what else is installed.
 _LEFT_OUT = ["User-Agent", "Accept-Encoding"]
-_OUR_OWN = (NotJoined, RadioUnavailable, StorageError)  # about this device: nobody else can say it
+_OUR_OWN = (NotJoined, Moved, Busy, RadioUnavailable, StorageError)  # about this device: nobody else can say it
 
 
 async def get(base: str, path: str, trust: Trust = SYSTEM) -> bytes:

@@ -27,7 +27,7 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def draw(path: Path, risks: Sequence[DayRisk], risk: Risk) -> None:
-    """Write the picture; the file's ending says its format. Raises Misuse or StorageError."""
+    """Write the picture, for its owner to read; the file's ending says its format. Raises Misuse or StorageError."""
     if path.suffix.lower() not in FORMATS:
         raise Misuse(f"a plot is a file that ends in {', '.join(FORMATS)}, not {path.name!r}")
     if not risks:
@@ -38,6 +38,8 @@ def draw(path: Path, risks: Sequence[DayRisk], risk: Risk) -> None:
     for day, above, below in zip(days, axes[::2], axes[1::2], strict=True):
         _draw_day(above, below, day, risk)
     try:
+        path.touch(mode=0o600)
+        path.chmod(0o600)  # also of one that was there: it shows what is sealed otherwise
         figure.savefig(path, dpi=120)
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error.strerror}); choose another file") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -259,7 +260,11 @@ def test_the_table_shows_every_factor(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "begins"), [("risk.png", b"\x89PNG"), ("risk.svg", b"<?xml")])
 def test_a_plot_is_drawn(tmp_path: Path, name: str, begins: bytes) -> None:
-    draw(tmp_path / name, day_risks(MIXED, RISK), RISK)
+    (tmp_path / "before.png").touch(mode=0o644)
+    for file in (tmp_path / name, tmp_path / "before.png"):
+        draw(file, day_risks(MIXED, RISK), RISK)
+        if os.name == "posix":
+            assert file.stat().st_mode & 0o777 == 0o600, "it is what the store keeps sealed"
     data = (tmp_path / name).read_bytes()
     assert data.startswith(begins)
     assert len(data) > 10_000

@@ -281,7 +281,7 @@ async def test_ready_once_on_air_alive_while_it_runs_and_stopping(
     radio = Air(clock, Conditions(loss=0.0)).radio("agent", (0, 0))
     task = asyncio.create_task(make_service(store, radio, clock, manager).run())
     await eventually(lambda: "READY=1" in hearer.heard())
-    assert "STATUS=on air, 0 peers within the last minute" in hearer.heard()
+    assert "STATUS=on air" in hearer.heard(), "how many are near is for its owner only; systemd tells it everybody"
     hearer.new()
     await eventually(lambda: hearer.heard().count("WATCHDOG=1") >= 3)
     assert set(hearer.new()) == {"WATCHDOG=1"}, "the rest only when it changes"
@@ -336,7 +336,7 @@ async def test_no_sign_of_life_where_it_is_neither_on_air_nor_says_why(
 def test_without_a_service_manager() -> None:
     assert isinstance(open_manager({}), Nobody)
     assert isinstance(open_manager({"NOTIFY_SOCKET": "vsock:2:1"}), Nobody)
-    Nobody().tell(on_air=True, paused=False, problem="", peers=0)
+    Nobody().tell(on_air=True, paused=False, problem="")
     Nobody().stopping()
 
 
@@ -347,13 +347,13 @@ def test_an_address_outside_of_the_file_system_and_a_watchdog_for_another_proces
     environment = {"NOTIFY_SOCKET": f"@{name}", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}
     manager = open_manager(environment)
     assert environment == {}, "children are not to speak for this process"
-    manager.tell(on_air=True, paused=False, problem="", peers=1)
-    assert hearer.new() == ["READY=1", "STATUS=on air, 1 peers within the last minute"]
+    manager.tell(on_air=True, paused=False, problem="")
+    assert hearer.new() == ["READY=1", "STATUS=on air"]
     mine = open_manager({"NOTIFY_SOCKET": f"@{name}", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": str(os.getpid())})
-    mine.tell(on_air=False, paused=False, problem="", peers=0)
+    mine.tell(on_air=False, paused=False, problem="")
     assert hearer.new() == ["STATUS=starting", "WATCHDOG=1"]
     hearer.socket.close()
-    manager.tell(on_air=False, paused=True, problem="", peers=0)
+    manager.tell(on_air=False, paused=True, problem="")
     manager.stopping()
     mine.stopping()
 

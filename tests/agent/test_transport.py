@@ -18,6 +18,7 @@ from protocol.errors import (
     KeyChanged,
     Malformed,
     Misuse,
+    Moved,
     NotJoined,
     NotMine,
     RadioUnavailable,
@@ -84,7 +85,6 @@ async def test_a_proxy_of_the_environment_is_not_used(server: Server, monkeypatc
         ("key-changed", KeyChanged),
         ("unreachable", Unreachable),
         ("misuse", Misuse),
-        ("busy", Busy),
         ("error", SpotError),
         ("never-heard-of", SpotError),
         ("", SpotError),
@@ -98,7 +98,7 @@ async def test_a_problem_is_the_error_it_names(server: Server, slug: str, kind: 
     assert raised.value.text == "what to do next"
 
 
-@pytest.mark.parametrize("kind", [StorageError, NotJoined, RadioUnavailable])
+@pytest.mark.parametrize("kind", [StorageError, NotJoined, RadioUnavailable, Moved, Busy])
 async def test_what_is_wrong_with_this_device_nobody_else_can_say(server: Server, kind: type[SpotError]) -> None:
     server.answer = problem(400, {"type": f"urn:spot:{kind.slug}", "detail": "run: spot leave"})
     with pytest.raises(SpotError) as raised:

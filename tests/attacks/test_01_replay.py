@@ -3,13 +3,20 @@
 The attacker has antennas beside an infected device and beside a victim in another town, and replays one way. The victim
 hears an EBID whose owner never hears it back: it has half of a contact, which the server does not sign. Sent again
 after the epoch, both ways, it finds other keys than the ones it was answered with.
+
+A true short contact can be drawn out: **not prevented** within its epoch. Who met for a minute holds the same secret,
+and the frames of the one who left, replayed beside the other, go on counting there. If the one who left declares, the
+other side reckons with up to a quarter of an hour near by. What the one who left measured stays a minute.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.exposure import near_seconds
 from agent.store import State
+from ble.frame import carousel
+from tests.agent import joined
 from tests.attacks.lone import signing_the_lone
 from tests.attacks.street import EPOCH, FAR_AWAY, MINUTE, NEAR, Street, device, shared, start_of_epoch
 from tests.end_to_end.people import Person, world
@@ -98,3 +105,36 @@ def test_what_was_recorded_is_worth_nothing_in_the_next_epoch() -> None:
 
 def test_if_keys_did_not_change_the_record_would_be_worth_a_contact() -> None:
     assert replay_in_the_next_epoch(86400)
+
+
+# --- a true contact, drawn out ---
+
+
+def drawn_out(replayed: bool) -> tuple[float, float]:
+    """Two are together for 70 seconds; then one leaves, and is replayed beside the other. Minutes near, by both."""
+    street = Street()
+    start_of_epoch(street.clock)
+    stays, leaves = device(street.clock, 1), device(street.clock, 2)
+    street.put(stays, NEAR)
+    street.put(leaves, (1.0, 0.0))
+    antenna = street.attack((0.0, 0.5))
+    street.walk(70 / MINUTE)
+    street.put(leaves, FAR_AWAY)
+    theirs = carousel(street.on_air(leaves).block)
+    if replayed:
+        antenna.act = lambda antenna, at: antenna.send(theirs[int(at) // 2 % 4], power=-10.0)
+    street.walk(13)
+    street.leave()
+    (secret,) = shared(stays, leaves)
+    risk = joined.world().parameters.risk
+    (one,) = (met for met in stays.encounters if met.secret == secret)
+    (other,) = (met for met in leaves.encounters if met.secret == secret)
+    return near_seconds(one, risk) / MINUTE, near_seconds(other, risk) / MINUTE
+
+
+def test_a_minute_together_can_be_drawn_out_on_one_side() -> None:
+    short, same = drawn_out(replayed=False)
+    assert short == same < 3
+    long, other = drawn_out(replayed=True)
+    assert long > 12, "if this fails, it is prevented: tell the docs"
+    assert other == same
