@@ -13,6 +13,7 @@ from agent.drawing import draw_proxy
 from agent.exposure import near_seconds
 from agent.store import State, StoredReport
 from protocol import declaration, messages
+from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import CodeRefused, NotMine, Refused, SpotError, Unreachable
 
 if TYPE_CHECKING:
@@ -22,9 +23,17 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.store import Encounter, Store
     from protocol.curve import Curve
-    from protocol.messages import Parameters, Receipt
+    from protocol.messages import Parameters, Receipt, Report
 
 TRIES = 3  # proxies asked before giving up for now
+SIZES = "report sizes"  # in the store: when a report would have needed which size last, by bytes
+STICKY = 14 * SECONDS_A_DAY  # s that a size is kept after it was needed last
+RUN_OUT = messages.Receipt(
+    accepted=False,
+    problem="parameters",
+    text="this report was made by parameters that are no longer in use; declare again",
+)
+"""What this device says itself of a report that the authority cannot open any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,14 @@ class Refusal:
 
     encounter: Encounter
     reason: declaration.Reason
+
+
+class Undelivered(Unreachable):
+    """No proxy brought the authority's answer. not_mine: groups of which a proxy said that nobody can open it."""
+
+    def __init__(self, text: str, not_mine: Collection[str] = ()) -> None:
+        super().__init__(text)
+        self.not_mine = frozenset(not_mine)
 
 
 class ReportRefused(Refused):
@@ -65,10 +82,13 @@ def _was_near(one: Encounter, parameters: Parameters) -> bool:
 class Reporter:
     """Makes and sends reports for one agent."""
 
-    def __init__(self, curve: Curve, chance: chances.Random, store: Store, clock: Clock) -> None:
-        """chance: a cryptographic source."""
+    def __init__(
+        self, curve: Curve, chance: chances.Random, store: Store, clock: Clock, wire: chances.Random | None = None
+    ) -> None:
+        """chance: a cryptographic source; wire: one of what is seen on the network only."""
         self._curve = curve
         self._chance = chance
+        self._wire = wire or chance
         self._store = store
         self._member = Member(curve, store)
         self._clock = clock
@@ -118,6 +138,10 @@ class Reporter:
         self._store.keep_report(stored)
         return stored
 
+    def queued(self) -> StoredReport | None:
+        """The oldest report that was made, but has no answer yet."""
+        return next((one for one in self._store.reports() if one.receipt is None), None)
+
     async def send(self, stored: StoredReport) -> Receipt:
         """Send a report through drawn proxies and note the answer. Sending it again later is safe.
 
@@ -128,59 +152,104 @@ class Reporter:
         report = messages.decode(messages.Report, stored.report)
         # The authority opens it by the parameters that it names, whatever came after them.
         key = stored.seal_key or now.seal_key
-        failure: SpotError = Unreachable("no proxy could be asked; try again")
-        not_mine: set[str] = set()  # groups of which a proxy said so
-        for _ in range(TRIES):
-            # Sealed afresh each time, so that two proxies do not see that it is the same.
-            body = messages.encode(declaration.seal(report, key, stored.parameters))
-            proxy = draw_proxy(self._chance, now)
-            try:
-                data = await transport.post(proxy, messages.DECLARATION_PATH, body, transport.LONG_TIMEOUT, now.roots)
-                receipt = declaration.open_receipt(data, stored.reply_key)
-                break
-            except SpotError as error:
-                failure = error
-                if isinstance(error, NotMine):
-                    not_mine |= {group.name for group in now.groups if proxy in group.proxies}
-        else:
-            if self._has_run_out(stored, not_mine):
-                self._store.drop_report(stored)
-                raise NotMine("this report was made by parameters that are no longer in use; declare again")
-            # Whatever it is: a proxy says it. Only the sealed answer is the authority's word.
-            raise Unreachable(f"{failure.text}; the report is kept: run the same command again")
-        if receipt.accepted:
-            self._store.finish_report(stored, messages.encode(receipt))
-            return receipt
-        self._store.drop_report(stored)
-        raise self._refusal(stored, receipt)
+        try:
+            receipt = await self._deliver(report, key, stored.parameters, stored.reply_key)
+        except Undelivered as failure:
+            if not self._cannot_be_opened(stored, failure.not_mine):
+                # Whatever it is: a proxy says it. Only the sealed answer is the authority's word.
+                raise Unreachable(f"{failure.text}; the report is kept: run the same command again") from None
+            receipt = RUN_OUT
+        self._note(stored, receipt)
+        return outcome(self._store, stored, receipt)
 
-    def _has_run_out(self, stored: StoredReport, not_mine: Collection[str]) -> bool:
+    async def pretend(self) -> None:
+        """Send a dummy as a report is sent. Raises Undelivered."""
+        now = self._member.account_at(self._clock.now()).trusted
+        report, reply_key = declaration.dummy(self._chance.randbytes)
+        await self._deliver(report, now.parameters.seal_key, now.head.hash, reply_key)
+
+    async def _deliver(self, report: Report, key: bytes, parameters: bytes, reply_key: bytes) -> Receipt:
+        failure = Undelivered("no proxy could be asked; try again")
+        for _ in range(TRIES):
+            asked = self._member.account_at(self._clock.now()).parameters
+            # Sealed afresh each time, so that two proxies do not see that it is the same.
+            sealed = await asyncio.to_thread(declaration.seal, report, key, parameters, self.size())
+            proxy = draw_proxy(self._wire, asked)
+            body = messages.encode(sealed)
+            try:
+                data = await transport.post(proxy, messages.DECLARATION_PATH, body, transport.LONG_TIMEOUT, asked.roots)
+                return declaration.open_receipt(data, reply_key)
+            except SpotError as error:
+                not_mine = {
+                    group.name for group in asked.groups if proxy in group.proxies and isinstance(error, NotMine)
+                }
+                failure = Undelivered(error.text, failure.not_mine | not_mine)
+        raise failure
+
+    def size(self) -> int:
+        """The least size of reports and dummies, bytes: the largest that a report needed within some days.
+
+        So a report has the size of the dummies before it, and no day shows how many contacts there were.
+        """
+        now = self._clock.now()
+        contacts = sum(map(len, declarable(self._store, self._member.account.parameters).values()))
+        unanswered = self.queued()
+        needed = declaration.size_class(max(contacts, len(unanswered.encounters) if unanswered else 0))
+        kept = {size: at for size, at in (self._store.get(SIZES, dict[int, float]) or {}).items() if now - at < STICKY}
+        if now - kept.get(needed, -STICKY) > SECONDS_A_DAY:
+            kept[needed] = now
+            self._store.put(SIZES, kept)
+        return max(kept)
+
+    def has_run_out(self, stored: StoredReport) -> bool:
+        """Whether its parameters are over, so that it need not be sent to know the answer; which is noted then."""
+        over = 0 < stored.valid_until < self._clock.now()
+        if over:
+            self._note(stored, RUN_OUT)
+        return over
+
+    def _cannot_be_opened(self, stored: StoredReport, not_mine: Collection[str]) -> bool:
         """Whether the authority can open this report no more. Proxies of one group may lie, so they are not enough."""
         if not not_mine or stored.parameters == self._member.account.trusted.head.hash:
             return False
         return len(not_mine) > 1 or self._clock.now() > stored.valid_until
 
-    def _refusal(self, stored: StoredReport, receipt: Receipt) -> SpotError:
-        if receipt.problem.startswith("code"):
-            return CodeRefused(receipt.text)
-        named = {one.id: one for one in self._store.encounters()}
-        refusals = [
-            Refusal(named[number], declaration.Reason(reason))
-            for number, reason in zip(stored.encounters, receipt.reasons, strict=False)
-            if reason in set(declaration.Reason) and reason and number in named
-        ]
-        limits, again = self._member.account.parameters.limits, 0
-        for refusal in refusals:
-            number, problem = refusal.encounter.id, f"not accepted when declared: {refusal.reason.text}"
-            if refusal.reason is declaration.Reason.REMOVED:
-                self._store.ask_again(number, self._clock.now() + self._chance.uniform(0, limits.delay), problem)
-                again += 1
+    def _note(self, stored: StoredReport, receipt: Receipt) -> None:
+        """Keep the authority's answer, and what it means for the contacts."""
+        delay = self._member.account.parameters.limits.delay
+        for one in _refusals(self._store, stored, receipt):
+            number, problem = one.encounter.id, f"not accepted when declared: {one.reason.text}"
+            if one.reason is declaration.Reason.REMOVED:
+                self._store.ask_again(number, self._clock.now() + self._chance.uniform(0, delay), problem)
             else:
                 self._store.refuse_contact(number, problem)
-        text = receipt.text
-        if again:
-            text += f"; {again} of them are signed anew by another proxy meanwhile: declare with the same code later"
-        return ReportRefused(text, refusals)
+        self._store.finish_report(stored, messages.encode(receipt), accepted=receipt.accepted)
+
+
+def outcome(store: Store, stored: StoredReport, receipt: Receipt) -> Receipt:
+    """The receipt of a report that was accepted. Raises CodeRefused, ReportRefused or NotMine for what was not."""
+    if receipt.accepted:
+        return receipt
+    if receipt.problem.startswith("code"):
+        raise CodeRefused(receipt.text)
+    if receipt.problem == RUN_OUT.problem:
+        raise NotMine(receipt.text)
+    refusals = _refusals(store, stored, receipt)
+    text = receipt.text
+    if again := sum(one.reason is declaration.Reason.REMOVED for one in refusals):
+        text += f"; {again} of them are signed anew by another proxy meanwhile: declare with the same code later"
+    raise ReportRefused(text, refusals)
+
+
+def _refusals(store: Store, stored: StoredReport, receipt: Receipt) -> list[Refusal]:
+    if receipt.accepted or not receipt.reasons:
+        return []
+    named = {one.id: one for one in store.encounters()}
+    return [
+        Refusal(named[number], declaration.Reason(reason))
+        for number, reason in zip(stored.encounters, receipt.reasons, strict=False)
+        if reason in set(declaration.Reason) and reason and number in named
+    ]
 
 
 def _declared(one: Encounter) -> messages.DeclaredContact:

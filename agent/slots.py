@@ -56,7 +56,7 @@ class Slots:
         usable = slot is not None and self._holds(slot, gap)
         if slot is not None and usable and slot.at > self._clock.now():
             return False
-        after = Slot(at=self._clock.now() + self._chance.expovariate(1 / gap), gap=gap)
+        after = Slot(at=self._clock.now() + self._chance.expovariate(1 / gap), gap=float(gap))
         return self._store.swap(self._name, slot, after) and usable
 
     def _holds(self, slot: Slot, gap: float) -> bool:

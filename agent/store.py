@@ -374,11 +374,13 @@ class Store:
                 ],
             )
 
-    def finish_report(self, report: StoredReport, receipt: bytes) -> None:
-        """Note that a report was accepted; its contacts count as declared."""
+    def finish_report(self, report: StoredReport, receipt: bytes, *, accepted: bool) -> None:
+        """Note what came of a report; the contacts of one that was accepted count as declared."""
         with self._transaction() as connection:
             connection.execute("UPDATE reports SET receipt = ? WHERE digest = ?", [receipt, report.digest])
-            connection.executemany("UPDATE encounters SET declared = 1 WHERE id = ?", [(i,) for i in report.encounters])
+            if accepted:
+                declared = [(number,) for number in report.encounters]
+                connection.executemany("UPDATE encounters SET declared = 1 WHERE id = ?", declared)
 
     def refuse_contact(self, number: int, problem: str) -> None:
         """Leave a contact that the authority did not accept out of later reports."""
@@ -393,11 +395,6 @@ class Store:
                 " WHERE id = ?",
                 [due, problem, number],
             )
-
-    def drop_report(self, report: StoredReport) -> None:
-        """Forget a report that was refused."""
-        with self._transaction() as connection:
-            connection.execute("DELETE FROM reports WHERE digest = ?", [report.digest])
 
     def reports(self) -> list[StoredReport]:
         """The reports kept, oldest first."""

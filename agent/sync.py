@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent import account, renewal
+from agent.declaring import Declaring
 from agent.drawing import backoff
 from agent.following import SYNC, Following, SyncStatus, read_status
 from agent.submitting import RETRY_FIRST, RETRY_LAST, Submitting
@@ -78,8 +79,13 @@ class Sync:
         self._member = account.Member(curve, store)
         self._following = Following(curve, self._wire, store, clock, self._member)
         submitting = Submitting(curve, chance, self._wire, store, clock, self._member)
+        declaring = Declaring(curve, chance, self._wire, store, clock, self._member)
         self._look = Line(self._look_at, self._look_now)
-        self.lines = (self._look, Line(submitting.next_at, submitting.act))
+        self.lines = (
+            self._look,
+            Line(submitting.next_at, submitting.act),
+            Line(declaring.next_at, declaring.act),
+        )
         """All of them. Each goes on by itself, so that none waits for what another does with contacts."""
 
     @property

@@ -36,6 +36,7 @@ N = TypeVar("N", int, str)
 
 CODE_BYTES = 10  # 80 random bits: 16 base32 characters
 MOST_UNSIGNED = 16  # signatures that do not hold, named one by one: an honest agent's records have none
+_CONTACT_SIZE = 512  # bytes at most that a contact takes in a report; what else is in one takes less than another such
 _MLKEM_PUBLIC = 1184
 _MLKEM_SEED = 64
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.CHACHA20_POLY1305)
@@ -148,14 +149,30 @@ def _info(seal_key: bytes, parameters: bytes) -> bytes:
     return hashing.joined(hashing.REPORT, seal_key, parameters)
 
 
-def seal(report: Report, seal_key: bytes, parameters: bytes) -> SealedReport:
-    """Pad the report to its size class and seal it; `parameters`: the hash of their link.
+def size_class(contacts: int) -> int:
+    """The size that a report of so many contacts is padded to."""
+    return next(
+        (size for size in messages.REPORT_CLASSES if contacts < size // _CONTACT_SIZE), messages.REPORT_CLASSES[-1]
+    )
 
-    Raises Refused where it is larger than the largest class, Malformed where the key is none.
+
+def dummy(random: Random) -> tuple[Report, bytes]:
+    """A report that asks for nothing, as its empty code says, and its reply key; sealed, it looks like any other."""
+    reply_key, zeros = random(32), bytes(48)
+    body = messages.ReportBody(code="", reply_key=reply_key, issuer=0, contacts=())
+    nothing = messages.Show(a=zeros, b=zeros, d=zeros, k=zeros, nullifiers=(), commitments=(), answer=bytes(32))
+    return messages.Report(body=messages.encode(body), ownership=nothing), reply_key
+
+
+def seal(report: Report, seal_key: bytes, parameters: bytes, least: int = 0) -> SealedReport:
+    """Pad the report to its size class, or a larger one of at least so many bytes, and seal it.
+
+    parameters: the hash of their link. Raises Refused where it is larger than the largest class, Malformed where the
+    key is none.
     """
     data = messages.encode(report)
     for size in messages.REPORT_CLASSES:
-        if len(data) + 4 <= size:
+        if len(data) + 4 <= size and least <= size:
             padded = messages.pad(data, size)
             try:
                 sealed = _SUITE.encrypt(padded, _read_seal_key(seal_key), info=_info(seal_key, parameters))

@@ -286,7 +286,7 @@ async def declare(stage: Stage, name: str) -> None:
     """Have one person diagnosed today, and declare."""
     today = day_text(day_of(stage.clock.now()))
     made = await stage.backend("code", str(stage.folder / "backend"), "--onset", today, quiet=True)
-    await stage.spot(name, "declare", made["code"], "--yes")
+    await stage.spot(name, "declare", made["code"], "--yes", "--wait")
 
 
 async def warned(stage: Stage, name: str) -> bool:

@@ -7,6 +7,7 @@ import typer
 from agent import account, service
 from agent.commands import views
 from agent.commands.desk import Desk, Json, show
+from agent.declaring import TRIED, Tried, next_moment
 from agent.following import PUBLICATIONS, read_status
 from agent.service import ServiceStatus
 from agent.store import State
@@ -29,6 +30,7 @@ def status_command(context: typer.Context, as_json: Json = False) -> None:
         synced = read_status(store)
         counts = {state: len(store.encounters(state=state)) for state in State}
         problems = {e.problem for e in store.encounters(state=State.WAITING) + store.encounters(state=State.PENDING)}
+        reports = views.report_facts(store.reports(), next_moment(store), store.get(TRIED, Tried))
         published = store.get(PUBLICATIONS, messages.Head) or chain.EMPTY
     problems.discard("")
     fingerprint = chain.fingerprint(member.genesis)
@@ -51,6 +53,9 @@ def status_command(context: typer.Context, as_json: Json = False) -> None:
         "crowded": beat.crowded if beat else 0,
         "disk_problem": beat.disk_problem if beat else "",
         "contacts": {state.value: count for state, count in counts.items()},
+        "reports": reports,
+        "submission_gap": trusted.parameters.limits.submission_gap,
+        "declaration_gap": trusted.parameters.limits.declaration_gap,
         "last_sync": round(synced.succeeded),
         "sync_problem": synced.problem,
         "contact_problems": sorted(problems),
@@ -67,6 +72,8 @@ def status_command(context: typer.Context, as_json: Json = False) -> None:
         ("Publications", views.head_text(published)),
         ("Contacts", listed),
         *(("", text) for text in views.crowd_texts(beat)),
+        *(("Report", views.report_text(one, running=running)) for one in reports),
+        ("Cover", views.cover_text(trusted.parameters.limits)),
         ("Backend", views.sync_text(synced)),
         *(("Trouble", f"[red]{views.plain(problem)}[/]; tried again with backoff") for problem in sorted(problems)),
         ("Data", views.plain(str(desk.folder))),

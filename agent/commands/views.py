@@ -13,18 +13,19 @@ from agent.exposure import near_seconds
 from agent.store import State
 from ble.duty import MAINS
 from ble.watchdog import Health
-from protocol import chain
+from protocol import chain, messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from agent.declaring import Tried
     from agent.exposure import DayRisk
     from agent.following import SyncStatus
     from agent.report import Refusal
     from agent.service import ServiceStatus
-    from agent.store import Encounter
+    from agent.store import Encounter, StoredReport
     from agent.sync import Progress
-    from protocol.messages import Head, Parameters, Receipt, Risk
+    from protocol.messages import Head, Limits, Parameters, Receipt, Risk
 
 STATES = {
     State.OPEN: "under way",
@@ -129,6 +130,47 @@ def left_out_text(contacts: Sequence[Encounter]) -> str:
         f"{len(contacts)} more near contacts are not signed yet, the latest of {time_text(contacts[-1].last)}, and "
         "would be left out; a code declares once.\nIf they are of the last hours, wait an hour or two, then declare.\n"
     )
+
+
+def hours(seconds: float) -> str:
+    """A length of time for people."""
+    return f"{seconds / 3600:.3g} hours" if seconds >= 5400 else f"{seconds / 60:.3g} minutes"
+
+
+def report_facts(reports: Sequence[StoredReport], moment: float, tried: Tried | None) -> list[Plain]:
+    """What became of each report. moment: when the next one without an answer is sent; tried: when that failed last."""
+    found = []
+    for one in reports:
+        receipt = messages.decode(messages.Receipt, one.receipt) if one.receipt else None
+        facts: Plain = {"made": round(one.made), "contacts": len(one.encounters), "answered": receipt is not None}
+        if receipt is None:
+            facts |= {"about": round(moment) or None, "problem": tried.problem if tried and tried.at > one.made else ""}
+        else:
+            facts |= {"accepted": receipt.accepted, "reference": receipt.reference, "problem": receipt.text}
+            facts["refused_contacts"] = sum(map(bool, receipt.reasons))
+        found.append(facts)
+    return found
+
+
+def report_text(facts: Plain, *, running: bool) -> str:
+    """The same of one report, in a line."""
+    of = f"of {time_text(facts['made'])}, {facts['contacts']} contacts: "
+    if not facts["answered"]:
+        when = f"is sent about {time_text(facts['about'])}" if running and facts["about"] else "waits for: spot run"
+        return f"{of}{when}" + (f" (last time: {plain(facts['problem'])})" if facts["problem"] else "")
+    if facts["accepted"]:
+        return f"{of}accepted, receipt {plain(facts['reference'])}"
+    named = "; which ones: spot contacts" if facts["refused_contacts"] else ""
+    return f"{of}[red]not accepted[/]: {plain(facts['problem'])}{named}"
+
+
+def cover_text(limits: Limits) -> str:
+    """Whether a watcher of the network can tell contacts and declarations, in a line."""
+    kinds = {"contacts": limits.submission_gap, "declarations": limits.declaration_gap}
+    hidden = [f"{name} among dummies, one every {hours(gap)}" for name, gap in kinds.items() if gap]
+    shown = [name for name, gap in kinds.items() if not gap]
+    off = f"off for {' and '.join(shown)}: who watches the network sees when they are sent" if shown else ""
+    return "; ".join((*hidden, *([off] if off else [])))
 
 
 def receipt_facts(receipt: Receipt, contacts: int) -> Plain:

@@ -48,6 +48,7 @@ REFERENCE_BYTES = 5
 FEW = 32  # contacts: fewer are checked in a thread, which is done before a worker has begun
 AT_ONCE = 128  # contacts: between two such pieces, other reports have their turn
 
+DUMMY = Receipt(accepted=False, problem="dummy")  # what nobody reads: nothing is looked up, counted, noted or checked
 AGAIN = "ask the authority for another code"
 
 
@@ -100,6 +101,8 @@ async def declare(authority: Authority, sealed: SealedReport) -> tuple[bytes, fl
     if known is None:
         raise NotMine("this report was made by parameters that are not in use; sync, then declare again")
     opened = await asyncio.to_thread(_open, authority, known.seal_key, sealed)
+    if not opened.body.code:
+        return opened.seal(DUMMY), pacing.due(began, step)
     # A report that comes again while it is checked waits for the answer: no code has more checked than its attempts.
     lock = authority.under_way.setdefault(opened.digest, asyncio.Lock())
     async with lock:

@@ -32,7 +32,7 @@ def world() -> World:
     return world_of("arkworks")
 
 
-def link_of(*proxies: Sequence[str], minimum: int = 60, epoch: int = 900) -> messages.Link:
+def link_of(*proxies: Sequence[str], minimum: int = 60, epoch: int = 900, **limits: int) -> messages.Link:
     """The authority's genesis, with these proxies in the groups; the last ones in all further groups."""
     here = world()
     given = proxies or ((NOWHERE,),)
@@ -40,8 +40,10 @@ def link_of(*proxies: Sequence[str], minimum: int = 60, epoch: int = 900) -> mes
         msgspec.structs.replace(group, proxies=tuple(given[min(index, len(given) - 1)]))
         for index, group in enumerate(here.parameters.groups)
     )
-    limits = msgspec.structs.replace(here.parameters.limits, minimum=minimum, epoch=epoch)
-    changed = msgspec.structs.replace(here.parameters, groups=groups, limits=limits)
+    changes = {"minimum": minimum, "epoch": epoch, **limits}
+    changed = msgspec.structs.replace(
+        here.parameters, groups=groups, limits=msgspec.structs.replace(here.parameters.limits, **changes)
+    )
     return parameters.sign(here.chain_key, changed)
 
 

@@ -53,7 +53,7 @@ def test_ones_own_token_is_nobodys(store: Store, kept: list[Encounter]) -> None:
 def test_what_was_declared_is_not_looked_for(store: Store, kept: list[Encounter]) -> None:
     report = StoredReport(b"digest", "code", b"", b"", b"", (kept[0].id, kept[2].id), 0.0)
     store.keep_report(report)
-    store.finish_report(report, b"receipt")
+    store.finish_report(report, b"receipt", accepted=True)
     batch = published(*(PublishedToken(of_peer(one), one.day, 1) for one in kept))
     assert Lookup(store).find(batch) == [(kept[1].id, 1)]
 

@@ -54,6 +54,11 @@ def authority_says(server: Server, receipt: messages.Receipt) -> None:
     server.answer = answer
 
 
+def told(store: Store) -> list[messages.Receipt]:
+    """The answers that are kept."""
+    return [messages.decode(messages.Receipt, one.receipt) for one in store.reports() if one.receipt]
+
+
 # --- what is declared ---
 
 
@@ -90,7 +95,8 @@ async def test_a_code_that_the_authority_refuses(store: Store, reporter: Reporte
     authority_says(server, messages.Receipt(accepted=False, problem="code-spent", text="used"))
     with pytest.raises(CodeRefused, match="used"):
         await reporter.send(await reporter.make(CODE, [DAY]))
-    assert store.reports() == []
+    (kept,) = told(store)
+    assert (kept.accepted, kept.problem) == (False, "code-spent"), "`spot status` still tells it"
     assert not any(one.declared for one in store.encounters())
 
 
@@ -102,7 +108,7 @@ async def test_contacts_that_the_authority_refuses(store: Store, reporter: Repor
         await reporter.send(stored)
     assert [refusal.encounter.id for refusal in raised.value.refusals] == [stored.encounters[1]]
     assert [one.id for one in store.encounters(state=State.REFUSED)] == [stored.encounters[1]]
-    assert store.reports() == []
+    assert [one.reasons for one in told(store)] == [reasons], "`spot status` still tells it"
 
 
 async def test_contacts_of_a_removed_proxy_are_asked_for_again(
