@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import time
 from contextlib import aclosing
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING
 import msgspec
 from filelock import FileLock, Timeout
 
-from agent.account import check_not_moved
 from agent.days import Days
 from agent.epochs import Epochs
 from agent.keeping import Keeper
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.notify import Manager
     from agent.store import Store
-    from agent.sync import Line
     from ble.duty import Duty
     from ble.radio import Radio
     from protocol.curve import Curve
@@ -161,9 +158,12 @@ class Service:
             self._days = Days(self._store)
             self._find_duty = duty
             LOG.info("running; epoch %d s", limits.epoch)
+            poll = SYNC_POLL if self._clock.scale.speed == 1 else CONTROL
             try:
                 async with asyncio.TaskGroup() as group:
-                    beside = [group.create_task(self._keep_up(line)) for line in self._sync.lines]
+                    beside = [
+                        group.create_task(self._sync.keep_up(line, self.progress, poll)) for line in self._sync.lines
+                    ]
                     beside.append(group.create_task(self._fold_forever()))
                     await self._control()
                     for task in beside:
@@ -308,25 +308,3 @@ class Service:
         with contextlib.suppress(SpotError):
             self._store.put(SERVICE, status)
             self._said = status
-
-    # --- network ---
-
-    async def _keep_up(self, line: Line) -> None:
-        """Do what is to be done, to the moment: a round of looks would show how long the last thing took."""
-        told = ""
-        poll = SYNC_POLL if self._clock.scale.speed == 1 else CONTROL
-        while True:
-            wait = poll
-            try:
-                check_not_moved(self._store)
-                left = line.next_at() - self._clock.now()
-                if left <= 0:
-                    await line.act(self.progress)
-                    left = line.next_at() - self._clock.now()
-                wait = self._clock.scale.real_seconds(left) if 0 < left < math.inf else poll
-                told = ""
-            except SpotError as error:
-                if error.text != told:
-                    LOG.warning("sync: %s", error)
-                told = error.text
-            await asyncio.sleep(min(wait, poll))

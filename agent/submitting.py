@@ -101,7 +101,7 @@ class Submitting:
         """Submit what only this device will ever submit."""
         progress.dummies += 1
         try:
-            await self._ask(self._chance.randbytes(32), self._plausible_day())
+            await self.ask(self._chance.randbytes(32), self._plausible_day())
         except SpotError as error:
             LOG.debug("a dummy: %s", error)
 
@@ -153,7 +153,7 @@ class Submitting:
         attempts = one.attempts + 1
         progress.submitted += 1
         try:
-            record = await self._ask(encounter.ccm_of(one.secret), one.day, one)
+            record = await self.ask(encounter.ccm_of(one.secret), one.day, one)
         except NotMine as error:  # one of the two has older parameters than the other: no refusal of the contact
             due = now + backoff(self._chance, attempts, RETRY_FIRST, RETRY_LAST)
             self._store.settle(one, one.state, due=due, problem=error.text, refusals=one.refusals)
@@ -181,7 +181,7 @@ class Submitting:
                 self._store.settle(one, State.SIGNED, record=messages.encode(record))
                 progress.signed += 1
 
-    async def _ask(self, ccm: bytes, day: int, one: Encounter | None = None) -> messages.ContactRecord | None:
+    async def ask(self, ccm: bytes, day: int, one: Encounter | None = None) -> messages.ContactRecord | None:
         """Submit through a proxy drawn for it; None: pending. one: the contact, None for a dummy."""
         mine = self._member.account_at(self._clock.now())
         number = mine.issuer_of(day)

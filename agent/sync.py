@@ -6,8 +6,10 @@ for it, at a time drawn for it, in place of a dummy; the heads of both chains ar
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,6 +111,29 @@ class Sync:
             if (refresh and line is self._look) or self._clock.now() >= line.next_at():
                 await line.act(progress)
         return progress
+
+    async def keep_up(self, line: Line, progress: Progress, poll: float) -> None:
+        """Do one kind of things for ever, each to the moment.
+
+        poll: real seconds until what another process changed is noticed. A steady round of looks at what is due would
+        show on the network how long the last thing took.
+        """
+        told = ""
+        while True:
+            wait = poll
+            try:
+                account.check_not_moved(self._store)
+                left = line.next_at() - self._clock.now()
+                if left <= 0:
+                    await line.act(progress)
+                    left = line.next_at() - self._clock.now()
+                wait = self._clock.scale.real_seconds(left) if 0 < left < math.inf else poll
+                told = ""
+            except SpotError as error:
+                if error.text != told:
+                    LOG.warning("sync: %s", error)
+                told = error.text
+            await asyncio.sleep(min(wait, poll))
 
     def _look_at(self) -> float:
         at = self.status().refresh_at

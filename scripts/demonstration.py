@@ -153,7 +153,7 @@ async def play(stage: Stage, stack: contextlib.AsyncExitStack) -> None:
 
     stage.step("Their agents run; A and B are a metre apart, D is as near but behind a wall")
     air = Air(stage.clock, Conditions(walls=WALLS, tick=10.0), seed=1)
-    radios = await stack.enter_async_context(agents(stage, air))
+    radios, services = await stack.enter_async_context(agents(stage, air))
     console.print(PICTURES["meet"], style="yellow")
     await wait_for_meeting(stage, "A and B are together")
     stage.step("B leaves and meets C")
@@ -179,6 +179,10 @@ async def play(stage: Stage, stack: contextlib.AsyncExitStack) -> None:
     await show_exposures(stage, {"B", "C"})
     if await stage.facts("B", "exposure") != before:
         raise Failed("B's own warning changed with B's declaration")
+    dummies = sum(one.progress.dummies for one in services)
+    console.print(
+        f"\nBeside what was real, the four agents sent {dummies} dummies, which nobody on the way can tell from it."
+    )
     console.print(f"\n[bold green]Exactly that happened[/], in {time.monotonic() - stage.began:.0f} s.")
 
 
@@ -235,8 +239,8 @@ async def listening(url: str, offset: int) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def agents(stage: Stage, air: Air) -> AsyncIterator[dict[str, SimulatedRadio]]:
-    """The four agents at work in this process, each on its own data folder; gives their radios."""
+async def agents(stage: Stage, air: Air) -> AsyncIterator[tuple[dict[str, SimulatedRadio], list[Service]]]:
+    """The four agents at work in this process, each on its own data folder; gives their radios and them."""
     radios = {name: air.radio(name, place) for name, place in PLACES.items()}
     with contextlib.ExitStack() as stores:
         services = []
@@ -247,7 +251,7 @@ async def agents(stage: Stage, air: Air) -> AsyncIterator[dict[str, SimulatedRad
             services.append(Service(store, radio, curve, random.SystemRandom(), stage.clock))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(service.run()) for service in services]
-            yield radios
+            yield radios, services
             for task in tasks:
                 task.cancel()
 

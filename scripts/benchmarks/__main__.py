@@ -6,6 +6,7 @@ import argparse
 
 from scripts.benchmarks import (
     agent,
+    cover,
     energy,
     exposure,
     faults,
@@ -23,6 +24,7 @@ from scripts.benchmarks import (
 
 SUBJECTS = (
     agent,
+    cover,
     energy,
     exposure,
     faults,

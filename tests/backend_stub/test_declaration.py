@@ -50,9 +50,24 @@ async def test_codes_may_be_typed_carelessly(there: World, users: tuple[User, Us
 
 
 async def test_an_unknown_code(there: World, users: tuple[User, User], contacts: Contacts) -> None:
-    for code in ("AAAA-AAAA-AAAA-AAAA", "what", ""):
+    for code in ("AAAA-AAAA-AAAA-AAAA", "what"):
         receipt = await there.declare(users[0], code, contacts)
         assert (receipt.accepted, receipt.problem) == (False, "code-unknown")
+
+
+async def test_a_dummy_is_answered_like_a_refusal_and_leaves_nothing(
+    there: World, users: tuple[User, User], contacts: Contacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted = await there.trusted()
+    made, reply_key = declaration.dummy(secrets.token_bytes)
+    sealed = declaration.seal(made, trusted.parameters.seal_key, trusted.head.hash)
+    refused = await there.report(users[0], "AAAA-AAAA-AAAA-AAAA", contacts)
+    assert len(messages.encode(sealed)) == len(messages.encode(refused.sealed))
+    monkeypatch.setattr(report, "_claim", None)  # nothing is looked up, counted or written
+    answer = await there.send("POST", there.proxies[0] + messages.DECLARATION_PATH, messages.encode(sealed))
+    monkeypatch.undo()
+    assert not declaration.open_receipt(answer, reply_key).accepted
+    assert len(answer) == len(await there.send_report(refused))
 
 
 async def test_a_code_is_spent_once(there: World, users: tuple[User, User], contacts: Contacts) -> None:
