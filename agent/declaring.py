@@ -65,6 +65,7 @@ class Declaring:
         if not self._slots.take(self._cover or WITHOUT_COVER):
             return
         stored = self._reporter.queued()
+        problem = ""
         try:
             if stored is not None and not self._reporter.has_run_out(stored):
                 await self._reporter.send(stored)
@@ -72,8 +73,10 @@ class Declaring:
                 progress.dummies += 1
                 await self._reporter.pretend()
         except SpotError as error:
-            if stored is not None:  # what the authority says is kept with the report
-                self._store.put(TRIED, Tried(at=self._clock.now(), problem=error.text))
+            problem = error.text
+        if stored is not None:  # what the authority says is kept with the report
+            unanswered = problem and self._reporter.queued() is not None
+            self._store.put(TRIED, Tried(at=self._clock.now(), problem=problem) if unanswered else None)
 
     @property
     def _cover(self) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent import account, epochs, renewal, service
+from agent import account, declaring, epochs, renewal, service
 from agent.days import DAYS
 from agent.following import SYNC
 from agent.submitting import PACE, SLOT
@@ -127,6 +127,7 @@ async def test_every_single_value_and_every_file_is_on_the_page(tmp_path: Path) 
         backend = {kind(path.relative_to(tmp_path)) for path in (tmp_path / "backend").rglob("*") if path.is_file()}
     assert values >= {account.MEMBERSHIP, account.PARAMETERS, SYNC}
     rare = {service.SERVICE, service.STOP, service.PAUSED, account.MOVED, renewal.PLAN, SLOT, PACE, DAYS}
+    rare |= {declaring.SLOT, declaring.TRIED}
     assert values | rare == named("single value")
     assert {"store.db", "store.db-wal", "store.key"} <= device
     assert device | {service.LOCK} <= named("file of the device")

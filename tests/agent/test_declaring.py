@@ -106,6 +106,7 @@ async def test_what_failed_takes_the_next_moment_and_says_so(
     answering(server, messages.Receipt(accepted=False, problem="code-spent", text="used"))
     await at_the_next_moment(line, clock)
     assert [one.receipt is not None for one in store.reports()] == [True]
+    assert store.get(TRIED, Tried) is None
     assert (await at_the_next_moment(line, clock)).dummies == 1
 
 
