@@ -11,6 +11,7 @@ from unittest.mock import Mock
 
 from backend_stub.following.parameters import Known
 from backend_stub.proxy.service import Extender
+from backend_stub.settings import ProxySettings
 from protocol import batch, contact, credential, curve, declaration, messages
 from protocol.curve import G1_SIZE, G2_SIZE
 from protocol.declaration import Reason
@@ -55,7 +56,9 @@ class _Member:
         return "north", WORLD.proxies["north"].credential
 
 
-EXTENDER = Extender(Mock(server=()), _Member(), Mock(), Mock(), CURVE, Source("extending"))  # type: ignore[arg-type]
+NOBODY = ("http://127.0.0.1:1",)
+TOLD = ProxySettings(port=1, authority=NOBODY, server=NOBODY, genesis="0" * 64, name="north-1", group="north")
+EXTENDER = Extender(TOLD, _Member(), Mock(), Mock(), CURVE, Source("extending"))  # type: ignore[arg-type]
 
 
 def random() -> Source:
