@@ -83,9 +83,8 @@ class Keeper:
             return
         try:
             self._store.keep_encounters(one for one in self._unkept.values() if one.samples)
-            for one in self._unkept.values():
-                if not one.samples:
-                    self._store.drop_encounter(one.secret)
+            if dropped := [one.secret for one in self._unkept.values() if not one.samples]:
+                self._store.drop_encounters(dropped)
         except SpotError as error:
             if error.text != self.disk_problem:
                 LOG.error("store: %s", error)  # noqa: TRY400 (an expected error, no traceback)

@@ -26,7 +26,7 @@ from agent.samples import Sample, decode_samples, encode_samples
 from protocol.errors import NotJoined, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from protocol.messages import Head
@@ -252,10 +252,11 @@ class Store:
                 ],
             )
 
-    def drop_encounter(self, secret: bytes) -> None:
-        """Forget an encounter that turned out too short to matter."""
+    def drop_encounters(self, secrets: Sequence[bytes]) -> None:
+        """Forget encounters that turned out too short to matter; in a flood there are thousands at once."""
         with self._transaction() as connection:
-            connection.execute("DELETE FROM encounters WHERE secret = ? AND state = 'open'", [secret])
+            query = "DELETE FROM encounters WHERE secret = ? AND state = 'open'"
+            connection.executemany(query, [(secret,) for secret in secrets])
 
     def encounters(self, *, day: int | None = None, state: State | None = None) -> list[Encounter]:
         """The encounters kept, oldest first; of one day or in one state only, if given."""

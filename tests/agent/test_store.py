@@ -93,14 +93,13 @@ def test_measuring_on_undoes_nothing_that_was_done_since(store: Store, state: St
     (now,) = store.encounters()
     assert (now.state, now.due, now.problem, now.record, now.refusals) == (state, NOON + 7, "a problem", b"record", 2)
     assert now.span == 90
-    store.drop_encounter(now.secret)
+    store.drop_encounters([now.secret])
     assert store.encounters() == [now]
 
 
 def test_what_turned_out_too_short_is_dropped(store: Store) -> None:
     store.keep_encounters([met("short"), met("long")])
-    store.drop_encounter(met("short").secret)
-    store.drop_encounter(bytes(32))
+    store.drop_encounters([met("short").secret, bytes(32)])
     assert [one.secret for one in store.encounters()] == [met("long").secret]
 
 
