@@ -13,7 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, exists, func, select, update
 
 from backend_stub.storage import database as db
 from backend_stub.storage import tables
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from backend_stub.storage.database import Database
+    from protocol.messages import Limits
 
 table = tables.submissions
 
@@ -65,6 +66,18 @@ async def match(database: Database, asked: Sequence[Entry], first_day: int, last
     await database.run(enter)
     sides = await database.run(look)
     return [_result(one, sides[one.ccm].get(one.nullifier)) for one in asked]
+
+
+async def forget(database: Database, today: int, limits: Limits) -> None:
+    """Delete the sides past the retention, and before that those that have no other side and can get none any more."""
+    for signed in (False, True):
+        await database.forget(table, table.c.signed.is_(signed), table.c.day < today - limits.retention_days)
+    other = table.alias()
+    this = (other.c.ccm == table.c.ccm, other.c.nullifier != table.c.nullifier)
+    near = exists().where(*this, func.abs(other.c.day - table.c.day) <= 1).correlate(table)
+    # Another side's day may be a day later, and it may come for the first time until so many days after that.
+    last_day = today - limits.first_seen_days - 1
+    await database.forget(table, table.c.signed.is_(False), table.c.day < last_day, ~near)
 
 
 def _result(one: Entry, side: Side | None) -> bool | Refused:

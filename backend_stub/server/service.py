@@ -122,9 +122,8 @@ class Server:
         return outcomes
 
     async def clean(self) -> None:
-        """Forget what is older than the retention, also where the authority is gone for good."""
-        oldest = today(self._clock) - self._follower.last().parameters.limits.retention_days
-        await self._database.forget(tables.submissions, tables.submissions.c.day < oldest)
+        """Forget what nothing depends on any more, also where the authority is gone for good."""
+        await matching.forget(self._database, today(self._clock), self._follower.last().parameters.limits)
         await self._database.settle()
 
     async def clean_for_ever(self) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -165,8 +166,9 @@ submissions = Table(
     server,
     Column("ccm", LargeBinary(32), primary_key=True),
     Column("nullifier", LargeBinary(48), primary_key=True),
-    Column("day", Integer, nullable=False, index=True),
+    Column("day", Integer, nullable=False),
     Column("signed", Boolean, nullable=False, server_default=false()),
+    Index("ix_submissions_signed_day", "signed", "day"),  # they are forgotten at different ages
     sqlite_with_rowid=False,
 )
 """`signed`: another nullifier stood for the CCM. It stays so though the other side, a day older, is forgotten first."""

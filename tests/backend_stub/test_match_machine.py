@@ -1,7 +1,8 @@
 """A state machine of the match: any submissions, at once and repeated, to two servers over one database, as days pass.
 
 Nothing is signed without two nullifiers with days at most one apart, and each for its own day only; asked again, both
-honest sides are signed; nothing is lost before its retention is over, and nothing is kept after.
+honest sides are signed; nothing is lost before its retention is over or no other side can come, and nothing is kept
+after.
 """
 
 from __future__ import annotations
@@ -160,7 +161,9 @@ class Match(RuleBasedStateMachine):
         self.clock.pass_by(days=days)
         self.runner.run(self.servers[number].clean())
         oldest = self.clock.today - LIMITS.retention_days
-        for key in [key for key, day in self.days.items() if day < oldest]:
+        alone = self.clock.today - LIMITS.first_seen_days - 1
+        old = [key for key, day in self.days.items() if day < (oldest if self.near(key) else alone)]
+        for key in old:
             del self.days[key]
             self.signed.discard(key)
 

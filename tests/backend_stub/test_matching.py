@@ -8,9 +8,12 @@ import secrets
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import update
 
-from backend_stub.server.matching import Entry, match
+from backend_stub.server.matching import Entry, forget, match
+from backend_stub.storage import tables
 from tests.backend_stub.databases import KINDS, kept, several
+from tests.support import world_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,3 +76,16 @@ async def test_a_third_side_changes_nothing_for_the_others(servers: list[Databas
     assert await match(servers[0], [third], DAY - 3, DAY) == [True]
     assert await match(servers[1], [left, right, third], DAY - 3, DAY) == [True] * 3
     assert set((await kept(servers[0])).values()) == {(DAY, True), (DAY - 1, True)}
+
+
+async def test_a_side_goes_once_no_other_can_come_and_no_sooner(servers: list[Database]) -> None:
+    limits = world_of("arkworks").parameters.limits
+    alone, (early, late) = sides()[0], sides(DAY, DAY + 1)
+    await match(servers[0], [alone, early, late], DAY, DAY + 1)
+    # Of a pair that was recorded, and not looked at any more: its server was stopped in between.
+    unmarked = update(tables.submissions).values(signed=False)
+    await servers[0].run(lambda connection: connection.execute(unmarked))
+    for today, left in ((DAY + 4, 3), (DAY + 5, 2), (DAY + 14, 2), (DAY + 15, 0)):
+        await forget(servers[1], today, limits)
+        assert len(await kept(servers[0])) == left, today - DAY
+    assert await match(servers[0], [alone], DAY, DAY) == [False], "nothing is left of it"
