@@ -11,7 +11,7 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from agent import transport
+from agent import quota, transport
 from agent.drawing import backoff, draw_proxy
 from agent.following import look_soon
 from agent.slots import Pace, Slots
@@ -39,7 +39,6 @@ REFUSALS = 3  # answers of drawn proxies until a contact is given up: those of o
 PARALLEL = 4  # submissions under way at once, without cover
 SLOT = "submission slot"  # names in the store
 PACE = "submission pace"
-MOST = 2000  # submissions of a day
 
 
 class Submitting:
@@ -85,7 +84,7 @@ class Submitting:
         self._take_up()
         now = self._clock.now()
         due = [one for one in self._store.due_encounters(now) if not self._is_over(one, now)]
-        after = pace.after(len(due), base, MOST, now)
+        after = pace.after(len(due), base, self._member.account.parameters.limits.submissions, now)
         if after != pace:
             self._store.put(PACE, after)
         if due:
@@ -186,9 +185,11 @@ class Submitting:
         mine = self._member.account_at(self._clock.now())
         number = mine.issuer_of(day)
         issuer, own = mine.keys.issuer(number), mine.credentials[number]
+        today = encounter.day_of(self._clock.now())
+        ticket = quota.draw(self._store, self._chance, today, mine.parameters.limits.submissions)
 
         def prove() -> Submission:
-            return contact.submit(self._curve, self._chance.randbytes, own, issuer, number, ccm, day)
+            return contact.submit(self._curve, self._chance.randbytes, own, issuer, number, ccm, day, ticket)
 
         submission = await asyncio.to_thread(prove)
         proxy = draw_proxy(self._wire, mine.parameters, one)

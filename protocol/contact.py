@@ -5,6 +5,7 @@ The partial signature is that of Boneh, Lynn and Shacham; submission and extensi
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -37,36 +38,70 @@ def new_server_key(curve: Curve, random: Random) -> tuple[ServerSecret, bytes]:
 
 # --- submission: user to server ---
 
+BASES_KEPT = 1 << 13
+"""Bases of tickets that are remembered: those of three days, as of one all users need the same ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a submission takes up of its sender's quota: the day it is sent on, and a number that is of use once a day.
+
+    number: below the parameters' `limits.submissions`.
+    """
+
+    day: int
+    number: int
+
 
 def nullifier_base(curve: Curve, ccm: bytes) -> G1:
     """J: sk·J is the user's pseudonym for this contact and for no other."""
     return curve.hash_to_g1(hashing.NULLIFIER, hashing.joined(ccm))
 
 
-def submission_statement(curve: Curve, issuer: IssuerKey, ccm: bytes, day: int) -> Statement:
-    """What a submission proves: somebody registered under `issuer` submits this CCM for this day."""
-    message = hashing.joined(ccm, hashing.number(day))
-    return Statement(Purpose.SUBMISSION, issuer, (nullifier_base(curve, ccm),), message)
+@functools.lru_cache(BASES_KEPT)
+def quota_base(curve: Curve, ticket: Ticket) -> G1:
+    """J of the ticket: whoever submits twice on one ticket shows the same sk·J, and nobody else can show it."""
+    return curve.hash_to_g1(hashing.QUOTA, hashing.joined(hashing.number(ticket.day), hashing.number(ticket.number)))
+
+
+def submission_statement(curve: Curve, issuer: IssuerKey, ccm: bytes, day: int, ticket: Ticket) -> Statement:
+    """What a submission proves: somebody registered under `issuer` submits this CCM for this day, on this ticket."""
+    message = hashing.joined(ccm, *map(hashing.number, (day, ticket.day, ticket.number)))
+    bases = nullifier_base(curve, ccm), quota_base(curve, ticket)
+    return Statement(Purpose.SUBMISSION, issuer, bases, message)
 
 
 def submit(
-    curve: Curve, random: Random, own: Credential, issuer: IssuerKey, number: int, ccm: bytes, day: int
+    curve: Curve, random: Random, own: Credential, issuer: IssuerKey, number: int, ccm: bytes, day: int, ticket: Ticket
 ) -> messages.Submission:
-    """A submission under the user issuer of this number. The same user and CCM always give the same nullifier."""
-    shown = credential.show(random, own, submission_statement(curve, issuer, ccm, day))
-    return messages.Submission(issuer=number, ccm=ccm, day=day, show=shown)
+    """A submission under the user issuer of this number. The same user and CCM always give the same nullifier.
+
+    ticket: never used for another CCM before, else the two can be told to be of one user.
+    """
+    shown = credential.show(random, own, submission_statement(curve, issuer, ccm, day, ticket))
+    return messages.Submission(issuer=number, ccm=ccm, day=day, sent_day=ticket.day, ticket=ticket.number, show=shown)
+
+
+def nullifiers_of(submission: messages.Submission) -> tuple[bytes, bytes]:
+    """The nullifier of a submission and that of its ticket, 48 bytes each. Raises Malformed for other than two."""
+    if len(submission.show.nullifiers) != 2:
+        raise Malformed("a submission has exactly two nullifiers; the sender is broken")
+    return submission.show.nullifiers[0], submission.show.nullifiers[1]
 
 
 def nullifier_of(submission: messages.Submission) -> bytes:
-    """The submission's nullifier, 48 bytes. Raises Malformed unless there is exactly one."""
-    if len(submission.show.nullifiers) != 1:
-        raise Malformed("a submission has exactly one nullifier; the sender is broken")
-    return submission.show.nullifiers[0]
+    """The submission's nullifier, 48 bytes, the same for the same user and CCM. Raises as `nullifiers_of`."""
+    return nullifiers_of(submission)[0]
+
+
+def ticket_of(submission: messages.Submission) -> Ticket:
+    """What the submission takes up of its sender's quota."""
+    return Ticket(submission.sent_day, submission.ticket)
 
 
 def submission_claim(curve: Curve, issuer: IssuerKey, submission: messages.Submission) -> Claim:
     """What must hold for a submission. Raises Malformed."""
-    statement = submission_statement(curve, issuer, submission.ccm, submission.day)
+    statement = submission_statement(curve, issuer, submission.ccm, submission.day, ticket_of(submission))
     return credential.show_claim(curve, statement, submission.show)
 
 

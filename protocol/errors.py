@@ -5,6 +5,7 @@
     ├── NotMine                  well formed, but meant for another key, group or epoch
     ├── Refused                  well formed and meant for here, but a check of the protocol failed
     │   └── CodeRefused          a report code or an invitation that cannot be used (unknown, used, expired)
+    ├── QuotaRefused             a submission is refused for its ticket, whatever contact it is about
     ├── KeyChanged               an authority's chain does not start or continue as it did before
     ├── Unreachable              the other side does not answer now; trying again later is right
     │   └── TooMany              it answers nothing more for the moment: too many ask
@@ -62,6 +63,14 @@ class CodeRefused(Refused):
 
     slug = "code-refused"
     exit_code = 13
+
+
+class QuotaRefused(SpotError):
+    """A submission is refused for its ticket, whatever contact it is about: another ticket is right."""
+
+    slug = "quota"
+    exit_code = 15
+    status = 409
 
 
 class KeyChanged(SpotError):

@@ -130,11 +130,16 @@ class Show(Message, frozen=True, kw_only=True):
 
 
 class Submission(Message, frozen=True, kw_only=True):
-    """One side of one contact; its nullifier is the show's only one."""
+    """One side of one contact; the show's two nullifiers are its own and that of the ticket.
+
+    sent_day, ticket: what it takes up of its sender's quota.
+    """
 
     issuer: Count
     ccm: Bytes32
     day: Day
+    sent_day: Day
+    ticket: Count
     show: Show
 
 
@@ -154,11 +159,18 @@ class Partial(Message, frozen=True, kw_only=True):
     signature: Point1
 
 
+class Refusal(Message, frozen=True, kw_only=True):
+    """Why a submission is refused. slug: that of the error (`errors`)."""
+
+    slug: Name
+    text: Annotated[str, Meta(max_length=300)]
+
+
 class Outcome(Message, frozen=True, kw_only=True):
     """The server's word on one submission: exactly one of a signature, a refusal, or neither (pending)."""
 
     partial: Partial | None = None
-    refusal: Annotated[str, Meta(max_length=300)] | None = None
+    refusal: Refusal | None = None
 
 
 class Outcomes(Message, frozen=True, kw_only=True):
@@ -340,7 +352,8 @@ class Limits(Message, frozen=True, kw_only=True):
     clock_tolerance: s; contacts: at most, in one report; floor: tokens of a day are padded to multiples of it;
     delay: s, the longest random wait before a submission; retry_first, retry_last: s, backoff while pending;
     submission_gap, declaration_gap: s, the mean between two submissions or declarations of an agent, real ones or
-    dummies; 0: no dummies.
+    dummies; 0: no dummies;
+    submissions: at most, of one user and day.
     """
 
     epoch: Annotated[int, Meta(ge=10, le=86400)]
@@ -356,6 +369,7 @@ class Limits(Message, frozen=True, kw_only=True):
     retry_last: Annotated[int, Meta(ge=1, le=86400)]
     submission_gap: Annotated[int, Meta(ge=0, le=86400)] = 0
     declaration_gap: Annotated[int, Meta(ge=0, le=30 * 86400)] = 0
+    submissions: Annotated[int, Meta(ge=1, le=2**20)] = 2000
 
 
 class Parameters(Message, frozen=True, kw_only=True):

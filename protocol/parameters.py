@@ -136,6 +136,12 @@ def proxy_urls(parameters: Parameters) -> set[str]:
     return {url for group in parameters.groups for url in group.proxies}
 
 
+def check_ticket(parameters: Parameters, number: int) -> None:
+    """Whether a submission's ticket is one of those that a user has a day. Raises NotMine."""
+    if number >= parameters.limits.submissions:
+        raise NotMine("this submission is beyond those that a user may make a day; fetch the parameters anew")
+
+
 def infectiousness_level(parameters: Parameters, onset: int, day: int) -> int:
     """The level of contacts on `day` with somebody whose symptoms began on day `onset`; 0: not infectious."""
     for span in parameters.onset:

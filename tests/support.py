@@ -39,6 +39,9 @@ ISSUER, OTHER_ISSUER = 1, 2
 SERVER, OTHER_SERVER = 1, 2
 """The numbers of the server's two keys."""
 
+TICKET = contact.Ticket(DAY, 7)
+"""What the submissions take up of their senders' quotas, all the same."""
+
 NOW = DAY * encounter.SECONDS_A_DAY
 
 
@@ -145,6 +148,7 @@ def make_parameters(
             delay=600,
             retry_first=3600,
             retry_last=43200,
+            submissions=2000,
         ),
         risk=messages.Risk(
             bands=(messages.Band(below=55.0, weight=1.5), messages.Band(below=70.0, weight=0.5)),
@@ -231,7 +235,7 @@ class World:
     ) -> Contact:
         """The user's side of the contact with this secret E, signed by the server and a proxy of the group."""
         ccm = encounter.ccm_of(secret)
-        submission = contact.submit(self.curve, self.random, user.credential, self.users.key, ISSUER, ccm, day)
+        submission = contact.submit(self.curve, self.random, user.credential, self.users.key, ISSUER, ccm, day, TICKET)
         nullifier = contact.nullifier_of(submission)
         secret_key = self.server if server == SERVER else self.other_server
         signature = contact.sign_partially(self.curve, secret_key, ccm, day, nullifier)

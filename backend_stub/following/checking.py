@@ -1,11 +1,12 @@
-"""What server and proxy both check of submissions: neither trusts the other."""
+"""What server and proxy both check of submissions, as neither trusts the other; and how the one tells the other."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from protocol import batch, contact, parameters
-from protocol.errors import Refused, SpotError
+from protocol.errors import Malformed, NotMine, QuotaRefused, Refused, SpotError, error_named
+from protocol.messages import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,8 @@ def check_submissions(
     owners: list[int] = []
     for index, one in enumerate(submissions):
         try:
-            contact.nullifier_of(one)
+            contact.nullifiers_of(one)
+            parameters.check_ticket(known.parameters, one.ticket)
             parameters.check_issuer_day(known.parameters, one.issuer, one.day)
             claims.append(contact.submission_claim(curve, known.keys.issuer(one.issuer), one))
             owners.append(index)
@@ -37,3 +39,18 @@ def check_submissions(
             "the proof of a valid credential does not hold: it was altered on the way, or its maker never joined"
         )
     return refusals
+
+
+TEXT_LENGTH = 300  # characters
+REASONS = (Malformed, NotMine, QuotaRefused, Refused)
+
+
+def refusal_of(error: SpotError) -> Refusal:
+    """A refusal as it travels from the server to a proxy."""
+    return Refusal(slug=error.slug, text=error.text[:TEXT_LENGTH])
+
+
+def error_of(refusal: Refusal) -> SpotError:
+    """The error that a server's refusal names; of other kinds there are none about a submission."""
+    kind = error_named(refusal.slug)
+    return kind(refusal.text) if kind in REASONS else Refused(refusal.text)

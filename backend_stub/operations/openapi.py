@@ -99,7 +99,13 @@ OPERATIONS = (
         ("proxy",),
         "Submit one side of a contact.",
         messages.Answer,
-        _BODY | _MANY | _PARAMETERS | {403: "The submission is refused.", 409: "The issuer is no longer in use."},
+        _BODY
+        | _MANY
+        | _PARAMETERS
+        | {
+            403: "The submission is refused.",
+            409: "The issuer is no longer in use, or the ticket is used: submit on another one.",
+        },
         messages.Submission,
         SUBMISSION_LIMIT,
         f"Padded to {messages.ANSWER_SIZE} bytes.",

@@ -34,6 +34,7 @@ LIMITS = Limits(
     retry_last=43200,
     submission_gap=900,
     declaration_gap=14400,
+    submissions=2000,
 )
 RISK, ONSET = PRESETS["spot"].risk, PRESETS["spot"].onset
 

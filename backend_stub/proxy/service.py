@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web as http
 
 from backend_stub import settings
-from backend_stub.following.checking import check_submissions
+from backend_stub.following.checking import check_submissions, error_of
 from backend_stub.following.parameters import HEADS_LIMIT, Follower
 from backend_stub.following.signing import CREDENTIAL, Membership
 from backend_stub.keyring import keys
@@ -177,7 +177,7 @@ class Extender:
             elif outcome.partial is not None:
                 results.append(contact.extend(self._random, own, group, key, submissions[index], outcome.partial))
             else:
-                results.append(Refused(outcome.refusal) if outcome.refusal is not None else None)
+                results.append(error_of(outcome.refusal) if outcome.refusal is not None else None)
         return results
 
     def _wrong_partials(

@@ -15,28 +15,33 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, exists, func, select, update
 
+from backend_stub.server import quota
 from backend_stub.storage import database as db
 from backend_stub.storage import tables
-from protocol.errors import Refused
+from protocol.errors import QuotaRefused, Refused, SpotError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from backend_stub.server.quota import Use
     from backend_stub.storage.database import Database
     from protocol.messages import Limits
 
 table = tables.submissions
 
+TICKET_TAKEN = QuotaRefused("this ticket was used for another contact; it will be submitted again on another one")
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a submission says: this nullifier stands for this CCM, on this day."""
+    """What a submission says: this nullifier stands for this CCM, on this day. use: the ticket that it takes up."""
 
     ccm: bytes
     nullifier: bytes
     day: int
+    use: Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +55,27 @@ class Side:
 Sides = dict[bytes, dict[bytes, Side]]
 """The sides of each CCM, by nullifier."""
 
+Result = bool | SpotError
+"""Whether a submission is to be signed, as there is another side; or why it is refused."""
 
-async def match(database: Database, asked: Sequence[Entry], first_day: int, last_day: int) -> list[bool | Refused]:
-    """Record these entries. For each whether it is to be signed, as there is another side, or why it is refused.
+
+async def match(database: Database, asked: Sequence[Entry], first_day: int, last_day: int) -> list[Result]:
+    """Record these entries, and see which are matched.
 
     first_day, last_day: of entries that are seen for the first time. Raises Unreachable or StorageError.
     """
 
-    async def enter(connection: AsyncConnection) -> None:
-        await _enter(connection, asked, range(first_day, last_day + 1))
+    async def enter(connection: AsyncConnection) -> set[Use]:
+        taken = await quota.spend(connection, [one.use for one in asked])
+        await _enter(connection, [one for one in asked if one.use in taken], range(first_day, last_day + 1))
+        return taken
 
     async def look(connection: AsyncConnection) -> Sides:
         return await _mark(connection, {one.ccm for one in asked})
 
-    await database.run(enter)
+    taken = await database.run(enter)
     sides = await database.run(look)
-    return [_result(one, sides[one.ccm].get(one.nullifier)) for one in asked]
+    return [_result(one, sides[one.ccm].get(one.nullifier)) if one.use in taken else TICKET_TAKEN for one in asked]
 
 
 async def forget(database: Database, today: int, limits: Limits) -> None:
@@ -80,7 +90,7 @@ async def forget(database: Database, today: int, limits: Limits) -> None:
     await database.forget(table, table.c.signed.is_(False), table.c.day < last_day, ~near)
 
 
-def _result(one: Entry, side: Side | None) -> bool | Refused:
+def _result(one: Entry, side: Side | None) -> Result:
     if side is None:
         return Refused("this contact's day is too long ago or in the future; check the device's clock")
     if side.day != one.day:
@@ -123,12 +133,6 @@ def newly_matched(sides: Mapping[bytes, Side]) -> list[bytes]:
 
 async def _look(connection: AsyncConnection, ccms: Collection[bytes]) -> Sides:
     found: Sides = defaultdict(dict)
-    for row in await connection.execute(select(table).where(table.c.ccm.in_(_padded(ccms)))):
+    for row in await connection.execute(select(table).where(table.c.ccm.in_(db.padded(ccms)))):
         found[row.ccm][row.nullifier] = Side(row.day, row.signed)
     return found
-
-
-def _padded(ccms: Collection[bytes]) -> list[bytes]:
-    # To the next power of two, so that there are few different statements to prepare.
-    listed = sorted(ccms)
-    return listed + listed[-1:] * ((1 << (len(listed) - 1).bit_length()) - len(listed) if listed else 0)

@@ -16,20 +16,20 @@ from sqlalchemy import select
 
 from backend_stub import settings
 from backend_stub.clock import today
-from backend_stub.following.checking import check_submissions
+from backend_stub.following.checking import check_submissions, refusal_of
 from backend_stub.following.parameters import Follower
 from backend_stub.following.signing import SERVER, ServerKeys
 from backend_stub.keyring import keys
 from backend_stub.network import web
 from backend_stub.network.calling import session
 from backend_stub.network.identity import Identity
-from backend_stub.server import matching
+from backend_stub.server import matching, quota
 from backend_stub.server.matching import Entry
 from backend_stub.storage import database as db
 from backend_stub.storage import tables
 from protocol import contact, messages
 from protocol.encounter import day_of
-from protocol.errors import Refused, SpotError
+from protocol.errors import SpotError
 from protocol.messages import Outcome, Outcomes, Partial, Submission, Submissions
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ log = logging.getLogger(__name__)
 DATABASE = "server.db"
 BODY_LIMIT = 1 << 20
 CLEAN_EVERY = 600.0  # s
-REFUSAL_LENGTH = 300  # characters
 
 
 class Server:
@@ -94,12 +93,13 @@ class Server:
     ) -> set[int]:
         """Which are to be signed."""
         limits = known.parameters.limits
+        refusals |= quota.misdated(submissions, today(self._clock))
         good = [index for index in range(len(submissions)) if index not in refusals]
-        entries = [Entry(one.ccm, contact.nullifier_of(one), one.day) for one in (submissions[index] for index in good)]
+        entries = [_entry(submissions[index]) for index in good]
         first_day = today(self._clock) - limits.first_seen_days
         last_day = day_of(self._clock.now() + limits.clock_tolerance)
         results = await matching.match(self._database, entries, first_day, last_day) if entries else []
-        refusals |= {index: one for index, one in zip(good, results, strict=True) if isinstance(one, Refused)}
+        refusals |= {index: one for index, one in zip(good, results, strict=True) if isinstance(one, SpotError)}
         return {index for index, one in zip(good, results, strict=True) if one is True}
 
     def _sign(
@@ -117,13 +117,15 @@ class Server:
                 nullifier = contact.nullifier_of(one)
                 signature = contact.sign_partially(self._curve, secret, one.ccm, one.day, nullifier)
                 partial = Partial(server=number, signature=signature)
-            refusal = refusals[index].text[:REFUSAL_LENGTH] if index in refusals else None
+            refusal = refusal_of(refusals[index]) if index in refusals else None
             outcomes.append(Outcome(partial=partial, refusal=refusal))
         return outcomes
 
     async def clean(self) -> None:
         """Forget what nothing depends on any more, also where the authority is gone for good."""
-        await matching.forget(self._database, today(self._clock), self._follower.last().parameters.limits)
+        limits = self._follower.last().parameters.limits
+        await matching.forget(self._database, today(self._clock), limits)
+        await quota.forget(self._database, self._clock.now(), limits)
         await self._database.settle()
 
     async def clean_for_ever(self) -> None:
@@ -135,6 +137,10 @@ class Server:
                 self._own.tidy(self._follower.last())
             except SpotError as error:
                 log.warning("old submissions are not forgotten yet: %s", error.text)
+
+
+def _entry(one: Submission) -> Entry:
+    return Entry(one.ccm, contact.nullifier_of(one), one.day, quota.use_of(one))
 
 
 @asynccontextmanager

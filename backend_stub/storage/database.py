@@ -26,7 +26,7 @@ from backend_stub.storage import schema
 from protocol.errors import Misuse, SpotError, StorageError, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection
     from pathlib import Path
 
     from sqlalchemy import ColumnElement, Table
@@ -211,6 +211,12 @@ def new(table: Table, connection: AsyncConnection) -> postgresql.Insert | sqlite
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()
     return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def padded(keys: Collection[bytes]) -> list[bytes]:
+    """These keys for an IN, up to the next power of two, so that there are few different statements to prepare."""
+    listed = sorted(keys)
+    return listed + listed[-1:] * ((1 << (len(listed) - 1).bit_length()) - len(listed) if listed else 0)
 
 
 async def _write_anew(connection: AsyncConnection, table: Table) -> None:

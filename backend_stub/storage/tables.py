@@ -172,3 +172,13 @@ submissions = Table(
     sqlite_with_rowid=False,
 )
 """`signed`: another nullifier stood for the CCM. It stays so though the other side, a day older, is forgotten first."""
+
+tickets = Table(
+    "tickets",
+    server,
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("nullifier", LargeBinary(16), primary_key=True),
+    Column("ccm", LargeBinary(16), nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What is taken of quotas on which day: a ticket's nullifier, and the CCM it serves, as hashes."""

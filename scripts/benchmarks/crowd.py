@@ -6,6 +6,7 @@ each submission: that costs the backend the same, and would link submissions if 
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -75,9 +76,13 @@ async def _join(url: str, crowd: Crowd, invitation: str) -> tuple[int, Issued]:
 
 
 class Maker:
-    """Makes contacts between users drawn for each; the same ones for the same seed, but for the proofs."""
+    """Makes contacts between users drawn for each; the same ones for the same seed, but for the proofs.
 
-    def __init__(self, crowd: Crowd, seed: str) -> None:
+    first_ticket: from which tickets are used, one a contact; other makers for this crowd must not come so far.
+    """
+
+    def __init__(self, crowd: Crowd, seed: str, first_ticket: int = 0) -> None:
+        self._tickets = itertools.count(first_ticket)
         self._curve = open_curve()
         self._crowd = crowd
         self._drawn = random.Random(seed)  # noqa: S311 (what is drawn is no secret: the backend sees all of it)
@@ -88,24 +93,26 @@ class Maker:
         own = credential.accept(self._curve, secret, self._key, issued)
         return own, credential.randomise(random.SystemRandom().randbytes, own)
 
-    def sides(self, day: int, users: int = 2) -> tuple[Side, ...]:
-        """The sides of one contact on this day: two, or one whose peer never comes."""
-        ccm = self._drawn.randbytes(32)
-        statement = contact.submission_statement(self._curve, self._key, ccm, day)
+    def sides(self, day: int, sent_day: int, users: int = 2) -> tuple[Side, ...]:
+        """The sides of one contact on this day: two, or one whose peer never comes. sent_day: today."""
+        ccm, ticket = self._drawn.randbytes(32), contact.Ticket(sent_day, next(self._tickets))
+        statement = contact.submission_statement(self._curve, self._key, ccm, day, ticket)
         chance = random.SystemRandom()
         found = []
         for own, randomised in self._drawn.sample(self._members, users):
             shown = credential.show(chance.randbytes, own, statement, randomised)
-            submission = messages.Submission(issuer=self._crowd.number, ccm=ccm, day=day, show=shown)
+            submission = messages.Submission(
+                issuer=self._crowd.number, ccm=ccm, day=day, sent_day=ticket.day, ticket=ticket.number, show=shown
+            )
             found.append(Side(ccm, contact.nullifier_of(submission), day, messages.encode(submission)))
         return tuple(found)
 
 
-def make(crowd: Crowd, seed: str, day: int, count: int, made: Callable[[int], None]) -> list[tuple[Side, ...]]:
-    """So many contacts of this day, two sides each; `made` hears of every hundred."""
-    maker, contacts = Maker(crowd, seed), []
+def make(maker: Maker, day: int, count: int, made: Callable[[int], None]) -> list[tuple[Side, ...]]:
+    """So many contacts of this day, which is today, two sides each; `made` hears of every hundred."""
+    contacts = []
     for number in range(count):
-        contacts.append(maker.sides(day))
+        contacts.append(maker.sides(day, day))
         if number % STEP == STEP - 1:
             made(STEP)
     return contacts

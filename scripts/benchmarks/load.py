@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from backend_stub.clock import ScaledClock, today
 from backend_stub.operations.founding import Plan
+from backend_stub.operations.policy import Policy, changed
 from protocol.errors import SpotError
 from protocol.timescale import Timescale
 from scripts.benchmarks import load_client, submission_floor
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from scripts.benchmarks.load_client import Event
 
 USERS = 40
+FEW_USERS = changed(Policy(), {"limits.submissions": 1 << 20})
 WARM = 4.0  # seconds until the pools are full
 LANES = 192  # contacts under way at once: some pools for each proxy
 STEADY = 0.6  # of the most that it takes: where users should find it
@@ -56,7 +58,7 @@ class Clients:
         each = contacts // self._count
         for number in range(self._count):
             ours, theirs = SPAWN.Pipe()
-            process = SPAWN.Process(target=load_client.main, args=(theirs, crowd, str(number), day, each), daemon=True)
+            process = SPAWN.Process(target=load_client.main, args=(theirs, crowd, number, day, each), daemon=True)
             process.start()
             theirs.close()  # so that its end is heard of here
             self._pipes.append(ours)
@@ -196,7 +198,7 @@ async def _measure(
     folder: Path, database: str, options: argparse.Namespace, progress: Progress, *, tls: bool
 ) -> Outcome:
     clients, name = Clients(options.clients), f"{database}, TLS" if tls else database
-    async with opened(folder / name, Plan(port=0, tls=tls), database) as bed:
+    async with opened(folder / name, Plan(port=0, policy=FEW_USERS, tls=tls), database) as bed:
         day = today(ScaledClock(Timescale()))
         crowd = await gather(bed.folder, USERS, day)
         try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from scripts.benchmarks.crowd import Crowd, Side
 
+TICKETS = 1 << 16  # of each user's quota for each of these processes
 PAUSE = 1.0  # seconds before a submission is tried again that was turned away without a word about when
 
 
@@ -58,11 +59,11 @@ class Progress:
 class Client:
     """Takes contacts from submission to records."""
 
-    def __init__(self, crowd: Crowd, seed: str, day: int, count: int, pipe: Connection) -> None:
-        contacts = make(crowd, seed, day, count, lambda made: pipe.send(("made", made)))
-        more = Maker(crowd, f"{seed}: more")
+    def __init__(self, crowd: Crowd, number: int, day: int, count: int, pipe: Connection) -> None:
+        maker = Maker(crowd, str(number), number * TICKETS)
+        contacts = make(maker, day, count, lambda made: pipe.send(("made", made)))
         # Where more are needed than were made ahead, it is the clients that become slower.
-        self._fresh = itertools.chain(contacts, (more.sides(day) for _ in itertools.count()))
+        self._fresh = itertools.chain(contacts, (maker.sides(day, day) for _ in itertools.count()))
         self._proxies = [Proxy(url, transport.tls(crowd.roots)) for url in crowd.proxies]
         self._begun: list[Progress] = []
         self._events: list[Event] = []
@@ -149,9 +150,9 @@ class Client:
         return answer.retry_after or PAUSE
 
 
-def main(pipe: Connection, crowd: Crowd, seed: str, day: int, count: int) -> None:
+def main(pipe: Connection, crowd: Crowd, number: int, day: int, count: int) -> None:
     """Do what comes through the pipe, until it says None."""
-    client = Client(crowd, seed, day, count, pipe)
+    client = Client(crowd, number, day, count, pipe)
     pipe.send(("ready", time.process_time()))
     while (asked := pipe.recv()) is not None:
         work: Coroutine[Any, Any, Any] = client.play(asked) if isinstance(asked, Phase) else client.finish(asked)

@@ -23,9 +23,11 @@ class Assumed:
     encounters: float = 60.0  # a user and day: peers heard for a minute or longer, an epoch each
     asked: float = 1.5  # submissions for each: the first side has to ask again
     peak: float = 3.0  # the busiest hour, times the mean
-    cost: float = 6.0  # ms of processor a submission, all parts, with TLS
+    cost: float = 7.2  # ms of processor a submission, all parts, with TLS
     used: float = 0.6  # of a processor at the peak
     row: float = 281.0  # bytes of a side of a contact in PostgreSQL, indexes included
+    ticket: float = 120.0  # bytes of a submission's ticket in PostgreSQL, index included
+    tickets_kept: float = 2.0  # days: the sender's day and the next
     retention: float = 15.0  # days that sides are kept: 14, and today
     exchanged: float = 5.0  # kB on the wire for a submission, TLS 1.3 included
     declared: float = 1e-4  # of all users declare on one day
@@ -34,14 +36,16 @@ class Assumed:
     def of(self, users: int) -> dict[str, float]:
         """What so many users need."""
         submissions = users * self.encounters * self.asked / DAY
+        sides = self.encounters * self.retention
+        tickets = self.encounters * self.asked * self.tickets_kept
         reports = users * self.declared
         published = reports * self.listed * TOKEN
         return {
             "submissions a second, mean": submissions,
             "submissions a second, peak": submissions * self.peak,
             "cores, peak": submissions * self.peak * self.cost / 1000 / self.used,
-            "rows written a second, peak": users * self.encounters / DAY * self.peak * 1.5,
-            "server's database, GB": users * self.encounters * self.retention * self.row / 1e9,
+            "rows written a second, peak": (users * self.encounters / DAY * 1.5 + submissions) * self.peak,
+            "server's database, GB": users * (sides * self.row + tickets * self.ticket) / 1e9,
             "proxies' network, Mbit/s, peak": submissions * self.peak * self.exchanged * 8 / 1000,
             "reports a day": reports,
             "publication a day, MB": published / 1e6,

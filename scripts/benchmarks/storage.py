@@ -19,6 +19,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from backend_stub.server.matching import Entry, match
+from backend_stub.server.quota import SIZE, Use
 from backend_stub.storage import database as db
 from backend_stub.storage import tables
 from scripts import postgres
@@ -53,8 +54,12 @@ def fresh_pairs(count: int) -> list[tuple[Entry, Entry]]:
     made = []
     for _ in range(count):
         ccm = secrets.token_bytes(32)
-        made.append((Entry(ccm, secrets.token_bytes(48), DAY), Entry(ccm, secrets.token_bytes(48), DAY)))
+        made.append((_side(ccm), _side(ccm)))
     return made
+
+
+def _side(ccm: bytes) -> Entry:
+    return Entry(ccm, secrets.token_bytes(48), DAY, Use(DAY, secrets.token_bytes(SIZE), ccm[:SIZE]))
 
 
 async def fill(database: Database, there: int, rows: int) -> None:

@@ -47,6 +47,7 @@ SETTINGS = {  # seconds of that clock
     "limits.retry_last": 1200,
     "limits.submission_gap": 0,
     "limits.declaration_gap": 0,
+    "limits.submissions": 1 << 20,  # its light clients are few
 }
 PUBLISH_EVERY = 600.0
 POOL_WAIT = 0.3  # s
@@ -136,9 +137,7 @@ class Trial:
             told = (self._folder / "agents", bed.folder, self._scale, self._seed, self._agents, seconds)
             agents = _spawn(stack, real_agents.main, told)
             await asyncio.to_thread(agents.recv)
-            clients = _spawn(
-                stack, volume.main, (crowd, self._seed, today(self._clock), min(LANES, self._submissions // 5))
-            )
+            clients = _spawn(stack, volume.main, (crowd, self._seed, self._scale, min(LANES, self._submissions // 5)))
             healer = asyncio.create_task(self._heal(bed))
             await self._harm(bed, clients)
             self._told("everybody completes", self._answered)

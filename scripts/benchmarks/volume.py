@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from backend_stub.clock import ScaledClock, today
 from protocol import messages
 from protocol.errors import Malformed
+from protocol.timescale import read_timescale
 from scripts.benchmarks.asking import Proxy
 from scripts.benchmarks.crowd import Maker
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.connection import Connection
 
+    from backend_stub.clock import Clock
     from scripts.benchmarks.crowd import Crowd, Side
 
 REFUSALS = 3
@@ -58,11 +61,12 @@ class Ledger:
 class Volume:
     """Lanes, each with one contact under way."""
 
-    def __init__(self, crowd: Crowd, seed: str, day: int) -> None:
+    def __init__(self, crowd: Crowd, seed: str, clock: Clock) -> None:
         self._maker = Maker(crowd, seed)
         self._drawn = random.Random(seed)  # noqa: S311 (no secret)
         self._proxies = [Proxy(url) for url in crowd.proxies]
-        self._day = day
+        self._clock = clock
+        self._day = today(clock)
         self.ledger = Ledger()
         self.draining = False
 
@@ -75,7 +79,7 @@ class Volume:
     async def _lane(self) -> None:
         while not self.draining:
             lonely = self._drawn.random() < LONELY
-            sides = self._maker.sides(self._day, 1 if lonely else 2)
+            sides = self._maker.sides(self._day, today(self._clock), 1 if lonely else 2)
             lines = tuple(Line(side.ccm, side.nullifier, side.day) for side in sides)
             (self.ledger.lonely if lonely else self.ledger.pairs).append(lines)
             await (self._wait_in_vain(sides[0], lines[0]) if lonely else self._complete(sides, lines))
@@ -118,10 +122,10 @@ class Volume:
         return False
 
 
-def main(pipe: Connection, crowd: Crowd, seed: str, day: int, lanes: int) -> None:
+def main(pipe: Connection, crowd: Crowd, seed: str, timescale: str, lanes: int) -> None:
     """Work until the pipe says so; then give the ledger."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_main(pipe, Volume(crowd, seed, day), lanes))
+    asyncio.run(_main(pipe, Volume(crowd, seed, ScaledClock(read_timescale(timescale))), lanes))
 
 
 async def _main(pipe: Connection, volume: Volume, lanes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ GROUP = "north"
 ISSUER = 1
 SERVER = 1
 DAY = 20_000
+TICKETS = (contact.Ticket(DAY, number) for number in itertools.count())
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Parties:
 
     def submit(self, ccm: bytes) -> messages.Submission:
         """The user submits this CCM."""
-        return contact.submit(self.curve, RANDOM, self.user, self.users, ISSUER, ccm, DAY)
+        return contact.submit(self.curve, RANDOM, self.user, self.users, ISSUER, ccm, DAY, next(TICKETS))
 
     def sign_partially(self, submission: messages.Submission) -> bytes:
         """The server signs for this submission."""

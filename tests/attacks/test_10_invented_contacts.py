@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from backend_stub.server.matching import Entry
+    from backend_stub.server.matching import Entry, Result
     from backend_stub.storage.database import Database
-    from protocol.errors import Refused
 
 
 async def invent_alone(there: World) -> bool:
@@ -44,7 +43,7 @@ async def test_a_server_that_counts_submissions_would_sign_for_one_user_twice(
 ) -> None:
     honest, seen = matching.match, set[bytes]()
 
-    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[bool | Refused]:
+    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[Result]:
         results = await honest(database, asked, first, last)
         counted = [result or one.ccm in seen for one, result in zip(asked, results, strict=True)]
         seen.update(one.ccm for one in asked)

@@ -175,15 +175,18 @@ async def test_an_agent_that_does_not_check_would_keep_it(
 async def alterations(there: World) -> dict[str, Submission]:
     """What a proxy can make of two submissions that it sees."""
     left, right = await there.pair()
-    one = await there.submission(left, Encounter())
-    other = await there.submission(right, Encounter())
-    return {
-        "another contact": replace(one, ccm=other.ccm),
-        "another day": replace(one, day=one.day - 1),
-        "another's nullifier": replace(one, show=replace(one.show, nullifiers=other.show.nullifiers)),
-        "another's proof": replace(one, show=other.show),
-        "invented": replace(one, ccm=secrets.token_bytes(32)),
+    pairs = [(await there.submission(left, Encounter()), await there.submission(right, Encounter())) for _ in range(6)]
+    changes: dict[str, Callable[[Submission, Submission], Submission]] = {
+        "another contact": lambda one, other: replace(one, ccm=other.ccm),
+        "another day": lambda one, other: replace(one, day=one.day - 1),
+        "another ticket": lambda one, other: replace(one, ticket=one.ticket + 1),
+        "another's nullifiers": lambda one, other: replace(
+            one, show=replace(one.show, nullifiers=other.show.nullifiers)
+        ),
+        "another's proof": lambda one, other: replace(one, show=other.show),
+        "invented": lambda one, other: replace(one, ccm=secrets.token_bytes(32)),
     }
+    return {name: change(*pair) for (name, change), pair in zip(changes.items(), pairs, strict=True)}
 
 
 async def test_what_it_alters_or_invents_the_server_refuses(there: World) -> None:

@@ -25,31 +25,34 @@ if TYPE_CHECKING:
     from protocol.randomness import Random
 
 
-def forge(user: User, key: credential.IssuerKey, met: Encounter, day: int) -> messages.Submission:
+def forge(user: User, key: credential.IssuerKey, met: Encounter, ticket: contact.Ticket) -> messages.Submission:
     """A submission under a nullifier that is not the user's own.
 
     z is proved for the base A + J and the point D + N, with N = z·(A + J) - D, and the commitment is split into K and L
     at will: the sum of both equations holds, and neither does by itself.
     """
     random, own = secrets.token_bytes, user.credential
-    statement = contact.submission_statement(CURVE, key, met.ccm, day)
+    statement = contact.submission_statement(CURVE, key, met.ccm, ticket.day, ticket)
     shown = credential.randomise(random, own)
     z, nonce = randomness.scalar(random), randomness.scalar(random)
     both = shown.a + statement.bases[0]
-    nullifier = (z * both - shown.d).encode()
+    nullifiers = (z * both - shown.d).encode(), (z * statement.bases[1]).encode()
     k = randomness.scalar(random) * CURVE.g1
-    commitment = (nonce * both - k).encode()
-    challenge = credential._show_challenge(statement, shown.encoded, k.encode(), (nullifier,), (commitment,))
+    commitments = (nonce * both - k).encode(), (nonce * statement.bases[1]).encode()
+    challenge = credential._show_challenge(statement, shown.encoded, k.encode(), nullifiers, commitments)
     show = messages.Show(
         a=shown.encoded[0],
         b=shown.encoded[1],
         d=shown.encoded[2],
         k=k.encode(),
-        nullifiers=(nullifier,),
-        commitments=(commitment,),
+        nullifiers=nullifiers,
+        commitments=commitments,
         answer=encode_scalar((nonce + challenge * z) % ORDER),
     )
-    return messages.Submission(issuer=user.issuer, ccm=met.ccm, day=day, show=show)
+    sent_day, number = ticket.day, ticket.number
+    return messages.Submission(
+        issuer=user.issuer, ccm=met.ccm, day=ticket.day, sent_day=sent_day, ticket=number, show=show
+    )
 
 
 async def play_both_sides(there: World) -> bool:
@@ -58,7 +61,7 @@ async def play_both_sides(there: World) -> bool:
     key = (await there.keys()).issuer(user.issuer)
     assert await there.submit(user, met) is None
     try:
-        await there.send_submission(forge(user, key, met, there.clock.today), there.proxies[1])
+        await there.send_submission(forge(user, key, met, there.ticket(user)), there.proxies[1])
     except Refused:
         return False
     return await there.submit(user, met) is not None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from backend_stub.server.matching import Side
 
-DAYS_LATER = 5
+DAYS_LATER = 4  # no first submission is taken any more; a day later, the victim's is forgotten as well
 
 
 async def published(there: World, met: Encounter) -> bool:

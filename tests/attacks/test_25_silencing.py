@@ -22,7 +22,7 @@ from tests.backend_stub.support import Encounter, World
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backend_stub.server.matching import Entry
+    from backend_stub.server.matching import Entry, Result
     from backend_stub.storage.database import Database
     from protocol.contact import ServerSecret
     from protocol.curve import Curve
@@ -87,7 +87,7 @@ async def test_a_server_that_takes_two_only_would_shut_one_out(
     honest = matching.match
     taken: dict[bytes, list[bytes]] = {}
 
-    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[bool | Refused]:
+    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[Result]:
         results = await honest(database, asked, first, last)
         for index, one in enumerate(asked):
             sides = taken.setdefault(one.ccm, [])
@@ -128,7 +128,7 @@ def signing_the_smaller_day(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed: dict[tuple[bytes, bytes], int] = {}
     honest = matching.match, contact.sign_partially, contact.answer_claim, contact.extend, contact.check_record
 
-    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[bool | Refused]:
+    async def match(database: Database, asked: Sequence[Entry], first: int, last: int) -> list[Result]:
         results = await honest[0](database, asked, first, last)
         for one, result in zip(asked, results, strict=True):
             sides = days.setdefault(one.ccm, {})

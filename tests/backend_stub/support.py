@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
+from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +22,7 @@ from protocol.curve import open_curve
 from protocol.encounter import SECONDS_A_DAY
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
     import aiohttp
@@ -88,6 +90,7 @@ class World:
         self._following = asyncio.Lock()
         self._trusted: Trusted | None = None
         self._keys: tuple[Trusted, Keys] | None = None
+        self._tickets: dict[int, Iterator[int]] = defaultdict(itertools.count)
 
     # --- HTTP ---
 
@@ -195,7 +198,12 @@ class World:
     async def submission(self, user: User, met: Encounter, day: int | None = None) -> Submission:
         key = (await self.keys()).issuer(user.issuer)
         day = self.clock.today if day is None else day
-        return contact.submit(CURVE, secrets.token_bytes, user.credential, key, user.issuer, met.ccm, day)
+        ticket = self.ticket(user)
+        return contact.submit(CURVE, secrets.token_bytes, user.credential, key, user.issuer, met.ccm, day, ticket)
+
+    def ticket(self, user: User) -> contact.Ticket:
+        """One of today that the user has not used."""
+        return contact.Ticket(self.clock.today, next(self._tickets[user.credential.secret]))
 
     async def send_submission(self, one: Submission, proxy: str = "") -> bytes:
         return await self.send("POST", (proxy or self.proxies[0]) + messages.SUBMISSION_PATH, messages.encode(one))
@@ -214,7 +222,8 @@ class World:
         """Why the server itself, past any proxy, refuses a submission."""
         body = messages.encode(messages.Submissions(submissions=(one,)))
         answer = await self.send("POST", self.backend.server + messages.PARTIAL_PATH, body)
-        return messages.decode(messages.Outcomes, answer).outcomes[0].refusal
+        refusal = messages.decode(messages.Outcomes, answer).outcomes[0].refusal
+        return refusal.text if refusal else None
 
     async def meet(self, left: User, right: User, day: int | None = None) -> tuple[Encounter, ContactRecord]:
         """Both submitted an encounter; the record is that of `left`."""
@@ -267,6 +276,8 @@ NOTHING = messages.Submission(
     issuer=1,
     ccm=bytes(32),
     day=0,
+    sent_day=0,
+    ticket=0,
     show=messages.Show(
         a=bytes(48), b=bytes(48), d=bytes(48), k=bytes(48), nullifiers=(), commitments=(), answer=bytes(32)
     ),

@@ -17,11 +17,11 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from backend_stub.server.matching import Entry, match
+from backend_stub.server.matching import match
 from backend_stub.storage import database as db
 from backend_stub.storage import tables
 from protocol.errors import Misuse, StorageError, Unreachable
-from tests.backend_stub.databases import KINDS, kept, several
+from tests.backend_stub.databases import KINDS, entry, kept, several
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,12 +106,12 @@ async def test_who_was_signed_for_the_day_before_is_signed_for_the_own_day(tmp_p
     file = tmp_path / "server.db"
     await make_old(OLD_SERVER, "server", file, url)
     before = {(b"met", b"early"): (4, True), (b"met", b"late"): (5, True), (b"alone", b"early"): (5, False)}
-    asked = [Entry(ccm, nullifier, day) for (ccm, nullifier), (day, _) in before.items()]
+    asked = [entry(ccm, nullifier, day) for (ccm, nullifier), (day, _) in before.items()]
     async with db.opened(file, tables.SERVER, url) as database:
         assert await database.run(partial(AsyncConnection.run_sync, fn=differences, part=tables.SERVER)) == []
         assert await kept(database) == before
         assert await match(database, asked, 5, 5) == [signed for _, signed in before.values()]
-        assert await match(database, [Entry(b"alone", b"late", 5)], 5, 5) == [True]
+        assert await match(database, [entry(b"alone", b"late", 5)], 5, 5) == [True]
 
 
 async def test_a_database_of_a_newer_program_is_left_alone(tmp_path: Path, url: str) -> None:
@@ -128,7 +128,7 @@ async def test_a_busy_sqlite_holds_up_nobody_else(tmp_path: Path) -> None:
     async with several(tmp_path / "server.db", "", 1) as (database,):
         other = sqlite3.connect(tmp_path / "server.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        waiting = asyncio.create_task(match(database, [Entry(bytes(32), bytes(48), 1)], 1, 1))
+        waiting = asyncio.create_task(match(database, [entry(bytes(32), bytes(48), 1)], 1, 1))
         await asyncio.sleep(db.BUSY_SECONDS * 1.5)
         assert not waiting.done()
         other.execute("ROLLBACK")
@@ -142,7 +142,7 @@ async def test_a_restart_of_postgres_under_load_loses_nothing(tmp_path: Path, po
 
         async def submit(number: int, side: int) -> None:
             await asyncio.sleep(number * 0.02)
-            await match(servers[side], [Entry(ccms[number], bytes([side]) * 48, 1)], 1, 1)
+            await match(servers[side], [entry(ccms[number], bytes([side]) * 48, 1)], 1, 1)
 
         async with asyncio.TaskGroup() as group:
             for number in range(len(ccms)):
@@ -152,7 +152,7 @@ async def test_a_restart_of_postgres_under_load_loses_nothing(tmp_path: Path, po
                 await asyncio.sleep(0.3)
                 await asyncio.to_thread(stop)
                 await asyncio.to_thread(postgres.start)
-        everything = [Entry(ccm, bytes([side]) * 48, 1) for ccm in ccms for side in (0, 1)]
+        everything = [entry(ccm, bytes([side]) * 48, 1) for ccm in ccms for side in (0, 1)]
         assert await match(servers[0], everything, 1, 1) == [True] * len(everything)
 
 

@@ -7,18 +7,14 @@ import random
 import secrets
 from typing import TYPE_CHECKING
 
-import pytest
 from sqlalchemy import update
 
 from backend_stub.server.matching import Entry, forget, match
 from backend_stub.storage import tables
-from tests.backend_stub.databases import KINDS, kept, several
+from tests.backend_stub.databases import entry, kept
 from tests.support import world_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from backend_stub.storage.database import Database
 
 DAY = 20_000
@@ -26,16 +22,9 @@ TIMES = 40
 POOL = 1024
 
 
-@pytest.fixture(params=KINDS)
-async def servers(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Database]]:
-    url = request.getfixturevalue("postgres").fresh() if request.param == "postgresql" else ""
-    async with several(tmp_path / "server.db", url) as opened:
-        yield opened
-
-
 def sides(day: int = DAY, other_day: int = DAY) -> tuple[Entry, Entry]:
     ccm = secrets.token_bytes(32)
-    return Entry(ccm, secrets.token_bytes(48), day), Entry(ccm, secrets.token_bytes(48), other_day)
+    return entry(ccm, secrets.token_bytes(48), day), entry(ccm, secrets.token_bytes(48), other_day)
 
 
 async def test_both_sides_in_the_same_instant(servers: list[Database]) -> None:
@@ -62,7 +51,7 @@ async def test_full_pools_in_opposite_orders_do_not_stop_each_other(servers: lis
 async def test_of_two_days_at_once_one_stands(servers: list[Database]) -> None:
     for _ in range(TIMES // 4):
         one, _ = sides()
-        other = Entry(one.ccm, one.nullifier, DAY - 1)
+        other = entry(one.ccm, one.nullifier, DAY - 1)
         at_once = (match(server, [asked], DAY - 3, DAY) for server, asked in zip(servers, (one, other), strict=True))
         found = [result for (result,) in await asyncio.gather(*at_once)]
         assert sorted(result is False for result in found) == [False, True], "one is pending, one refused"
@@ -70,7 +59,7 @@ async def test_of_two_days_at_once_one_stands(servers: list[Database]) -> None:
 
 async def test_a_third_side_changes_nothing_for_the_others(servers: list[Database]) -> None:
     left, right = sides()
-    third = Entry(left.ccm, secrets.token_bytes(48), DAY - 1)
+    third = entry(left.ccm, secrets.token_bytes(48), DAY - 1)
     assert await match(servers[0], [left], DAY - 3, DAY) == [False]
     assert await match(servers[1], [right], DAY - 3, DAY) == [True]
     assert await match(servers[0], [third], DAY - 3, DAY) == [True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import sys
 from dataclasses import dataclass, field, replace
@@ -45,10 +46,12 @@ async def send_for_ever(there: World, user: User, proxy: str, load: Load, stop: 
     day = int(ScaledClock(read_timescale("1@0")).now() // 86400)
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(connector=connector) as asking:
+        tickets = itertools.count()
         while not stop.is_set():
             one = await asyncio.to_thread(
                 contact.submit,
                 *(CURVE, secrets.token_bytes, user.credential, key, user.issuer, Encounter().ccm, day),
+                contact.Ticket(day, next(tickets)),
             )
             try:
                 async with asking.post(proxy + messages.SUBMISSION_PATH, data=messages.encode(one)) as response:

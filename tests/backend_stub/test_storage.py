@@ -43,6 +43,7 @@ COLUMNS = {
     "reported": "nullifier day",
     "tokens": "token day level",
     "submissions": "ccm nullifier day signed",
+    "tickets": "day nullifier ccm",
 }
 
 

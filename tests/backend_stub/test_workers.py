@@ -45,7 +45,8 @@ async def made(there: World, user: User, count: int) -> list[tuple[Encounter, Co
     day, found = there.clock.today, []
     for met in (Encounter() for _ in range(count)):
         issuer = known.issuer(user.issuer)
-        one = contact.submit(CURVE, secrets.token_bytes, user.credential, issuer, user.issuer, met.ccm, day)
+        ticket = there.ticket(user)
+        one = contact.submit(CURVE, secrets.token_bytes, user.credential, issuer, user.issuer, met.ccm, day, ticket)
         signature = contact.sign_partially(CURVE, server, met.ccm, day, contact.nullifier_of(one))
         partial = messages.Partial(server=1, signature=signature)
         key = known.signers.group("group-1", day)

@@ -39,9 +39,9 @@ class Recipe:
     a: G1
     b: G1
     d: G1
-    nullifiers: tuple[G1, ...] | None = None
+    nullifiers: tuple[G1, ...] = ()
     k: G1 | None = None
-    commitments: tuple[G1, ...] | None = None
+    commitments: tuple[G1, ...] = ()
     nonce: int | None = None
     answer_more: int = 0
 
@@ -58,8 +58,10 @@ def prove(world: World, statement: Statement, recipe: Recipe) -> messages.Show:
     nonce = recipe.nonce or randomness.scalar(world.random)
     first = (recipe.a.encode(), recipe.b.encode(), recipe.d.encode())
     k = (recipe.k or nonce * recipe.a).encode()
-    nullifiers = recipe.nullifiers or tuple(recipe.secret * base for base in statement.bases)
-    commitments = recipe.commitments or tuple(nonce * base for base in statement.bases)
+    # What the recipe has of them stands in for the first ones.
+    honest = [(recipe.secret * base, nonce * base) for base in statement.bases]
+    nullifiers = [*recipe.nullifiers, *(one for one, _ in honest[len(recipe.nullifiers) :])]
+    commitments = [*recipe.commitments, *(one for _, one in honest[len(recipe.commitments) :])]
     encoded_nullifiers = tuple(one.encode() for one in nullifiers)
     encoded_commitments = tuple(one.encode() for one in commitments)
     challenge = credential._show_challenge(statement, first, k, encoded_nullifiers, encoded_commitments)

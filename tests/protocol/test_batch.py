@@ -14,7 +14,7 @@ from protocol.batch import Linear, Pairing
 from protocol.curve import ORDER
 from protocol.errors import Refused
 from tests.protocol.dishonest import failing_equations, honest_recipe, prove
-from tests.support import Source, world_of
+from tests.support import TICKET, Source, world_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,12 +71,12 @@ def test_an_equation_of_unequal_lengths_is_an_error(curve: Curve, points: int, s
 
 def test_every_equation_has_a_weight_of_its_own(world: World) -> None:
     shown = world.contacts[0].submission
-    statement = contact.submission_statement(world.curve, world.users.key, shown.ccm, shown.day)
+    statement = contact.submission_statement(world.curve, world.users.key, shown.ccm, shown.day, TICKET)
     claim = credential.show_claim(world.curve, statement, shown.show)
     random = Recorder()
     assert batch.holds(world.curve, random, [claim, claim])
     assert [len(weight) for weight in random.given] == [16] * 2 * len(claim)
-    assert len(set(random.given)) == 2 * 3
+    assert len(set(random.given)) == 2 * 4
 
 
 @given(st.binary(min_size=16, max_size=16))
@@ -132,13 +132,20 @@ def _forged_submission(world: World) -> tuple[credential.Statement, messages.Sho
     k·(A + J) into any K and L. The sum of both equations holds; neither does by itself.
     """
     random, own, ccm = world.random, world.alice.credential, world.contacts[0].submission.ccm
-    statement = contact.submission_statement(world.curve, world.users.key, ccm, world.contacts[0].submission.day)
+    statement = contact.submission_statement(
+        world.curve, world.users.key, ccm, world.contacts[0].submission.day, TICKET
+    )
     recipe = honest_recipe(world, own.secret, own.s1, own.s2)
     z, nonce = randomness.scalar(random), randomness.scalar(random)
-    both = recipe.a + statement.bases[0]
+    both, ticket = recipe.a + statement.bases[0], statement.bases[1]
     k = randomness.scalar(random) * world.curve.g1
     made = replace(
-        recipe, secret=z, nonce=nonce, nullifiers=(z * both - recipe.d,), k=k, commitments=(nonce * both - k,)
+        recipe,
+        secret=z,
+        nonce=nonce,
+        nullifiers=(z * both - recipe.d, z * ticket),
+        k=k,
+        commitments=(nonce * both - k, nonce * ticket),
     )
     return statement, prove(world, statement, made)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,10 @@ from msgspec.structs import replace as altered
 from protocol import batch, contact, credential, encounter, messages
 from protocol.errors import NotMine, Refused
 from protocol.messages import ContactRecord
-from tests.support import DAY, ISSUER, OTHER_SERVER, SERVER
+from tests.support import DAY, ISSUER, OTHER_SERVER, SERVER, TICKET
 
 if TYPE_CHECKING:
-    from tests.support import Contact, World
+    from tests.support import Contact, Member, World
 
 FIELDS = [entry.name for entry in fields(ContactRecord)]
 MIXES = [set(chosen) for size in range(1, len(FIELDS)) for chosen in combinations(FIELDS, size)]
@@ -80,14 +81,16 @@ def test_a_partial_signature_is_always_the_same(world: World) -> None:
 
 def test_a_record_is_small(world: World) -> None:
     assert len(messages.encode(world.contacts[0].record)) < 512
-    assert len(messages.encode(world.contacts[0].submission)) < 512
+    assert len(messages.encode(world.contacts[0].submission)) < 640
 
 
 def test_one_user_on_both_sides_has_one_nullifier(world: World) -> None:
     one = world.contacts[0].submission
-    again = contact.submit(world.curve, world.random, world.alice.credential, world.users.key, ISSUER, one.ccm, DAY - 1)
+    again = contact.submit(
+        world.curve, world.random, world.alice.credential, world.users.key, ISSUER, one.ccm, DAY - 1, TICKET
+    )
     assert contact.nullifier_of(again) == contact.nullifier_of(one)
-    statement = contact.submission_statement(world.curve, world.users.key, one.ccm, DAY - 1)
+    statement = contact.submission_statement(world.curve, world.users.key, one.ccm, DAY - 1, TICKET)
     credential.verify(world.curve, world.random, statement, again.show)
 
 
@@ -98,15 +101,39 @@ def test_the_two_sides_of_a_contact_share_only_the_ccm(world: World) -> None:
     assert one.partial != other.partial
 
 
-def test_a_submission_says_its_ccm_and_day(world: World) -> None:
-    one = contact.submission_statement(world.curve, world.users.key, bytes(32), DAY)
-    others = [
-        contact.submission_statement(world.curve, world.users.key, b"\1" * 32, DAY),
-        contact.submission_statement(world.curve, world.users.key, bytes(32), DAY - 1),
-    ]
-    assert len({statement.message for statement in (one, *others)}) == 3
-    assert one.bases != others[0].bases
-    assert one.bases == others[1].bases, "a second day for one contact shows the same nullifier"
+def test_a_submission_says_its_ccm_day_and_ticket(world: World) -> None:
+    told = (
+        (bytes(32), DAY, TICKET),
+        (b"\1" * 32, DAY, TICKET),
+        (bytes(32), DAY - 1, TICKET),
+        (bytes(32), DAY, replace(TICKET, day=DAY + 1)),
+        (bytes(32), DAY, replace(TICKET, number=TICKET.number + 1)),
+    )
+    made = [contact.submission_statement(world.curve, world.users.key, *one) for one in told]
+    assert len({statement.message for statement in made}) == len(made)
+    assert made[0].bases[0] != made[1].bases[0]
+    assert made[0].bases == made[2].bases, "a second day for one contact shows the same nullifier"
+    assert len({one.bases[1].encode() for one in (made[0], *made[3:])}) == 3
+
+
+def test_only_the_same_user_on_the_same_ticket_shows_the_same(world: World) -> None:
+    """So two submissions of one user cannot be told to be so, unless they are on one ticket."""
+
+    def shown(
+        user: Member, ccm: bytes = bytes(32), day: int = DAY, ticket: contact.Ticket = TICKET
+    ) -> tuple[bytes, bytes]:
+        own, key = user.credential, world.users.key
+        return contact.nullifiers_of(contact.submit(world.curve, world.random, own, key, ISSUER, ccm, day, ticket))
+
+    own, quota = shown(world.alice)
+    assert shown(world.alice, b"\1" * 32)[1] == shown(world.alice, day=DAY - 1)[1] == quota, "whatever it is used for"
+    others = (
+        shown(world.alice, ticket=replace(TICKET, number=TICKET.number + 1)),
+        shown(world.alice, ticket=replace(TICKET, day=DAY + 1)),
+        shown(world.bob),
+    )
+    assert len({quota, own, *(one[1] for one in others)}) == 5
+    assert [one[0] == own for one in others] == [True, True, False], "and the contact's own does not depend on it"
 
 
 def test_a_lone_server_makes_no_record(world: World) -> None:

@@ -81,7 +81,7 @@ def test_a_base_that_is_the_identity_is_refused(world: World) -> None:
     whole = SHOWINGS["submission"](world)
     identity = world.curve.g1 - world.curve.g1
     statement = credential.Statement(
-        whole.statement.purpose, whole.statement.issuer, (identity,), whole.statement.message
+        whole.statement.purpose, whole.statement.issuer, (whole.statement.bases[0], identity), whole.statement.message
     )
     with pytest.raises(Malformed, match="base of this show is the identity"):
         credential.show_claim(world.curve, statement, whole.shown)
@@ -92,7 +92,7 @@ def test_a_show_has_as_many_nullifiers_as_bases(world: World, count: int) -> Non
     whole = SHOWINGS["submission"](world)
     for field in ("nullifiers", "commitments"):
         shown = altered(whole.shown, **{field: getattr(whole.shown, field) * count})
-        with pytest.raises(Malformed, match="exactly 1 nullifiers and commitments"):
+        with pytest.raises(Malformed, match="exactly 2 nullifiers and commitments"):
             credential.show_claim(world.curve, whole.statement, shown)
 
 

@@ -162,7 +162,7 @@ def _show_fields(kind: str) -> dict[str, Callable[[World, bytes], object]]:
     def check(field: str, many: bool) -> Callable[[World, bytes], object]:
         def attempt(world: World, data: bytes) -> None:
             whole = SHOWINGS[kind](world)
-            shown = altered(whole.shown, **{field: (data,) if many else data})
+            shown = altered(whole.shown, **{field: (data, *getattr(whole.shown, field)[1:]) if many else data})
             credential.show_claim(world.curve, whole.statement, shown)
 
         return attempt

@@ -9,7 +9,7 @@ import pytest
 from protocol import contact, credential, declaration, messages
 from protocol.credential import Holder
 from protocol.curve import MAKERS
-from tests.support import world_of
+from tests.support import TICKET, world_of
 
 if TYPE_CHECKING:
     from protocol.messages import Message
@@ -65,7 +65,7 @@ def test_one_maker_reads_what_the_other_made(reader: str, writer: str) -> None:
     here, there = world_of(reader), world_of(writer)
     key = credential.read_issuer(here.curve, Holder.USER, there.users.public)
     submission = there.contacts[0].submission
-    statement = contact.submission_statement(here.curve, key, submission.ccm, submission.day)
+    statement = contact.submission_statement(here.curve, key, submission.ccm, submission.day, TICKET)
     credential.verify(here.curve, here.random, statement, submission.show)
     contact.check_record(here.curve, here.random, here.keys.signers, submission, there.contacts[0].record)
     digest = declaration.digest_of(there.report.body, there.parameters_hash)

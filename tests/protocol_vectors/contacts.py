@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DAY = 20_000
 NUMBER = 1  # of the issuer of users
+TICKET = contact.Ticket(DAY + 1, 3)
 SERVER = 1  # of the server's key
 
 
@@ -39,7 +40,7 @@ class Contacts:
     def submission(self, member: Member, name: str, day: int = DAY) -> messages.Submission:
         """The member's submission."""
         ccm, random = encounter.ccm_of(self.secret(name)), stream(f"submission {member.name} {name}")
-        return contact.submit(self.cast.curve, random, member.own, member.issuer.key, NUMBER, ccm, day)
+        return contact.submit(self.cast.curve, random, member.own, member.issuer.key, NUMBER, ccm, day, TICKET)
 
     def partial(self, submission: messages.Submission) -> messages.Partial:
         """The server's answer."""
@@ -51,7 +52,13 @@ class Contacts:
     def bad_record(self, member: Member, name: str) -> messages.ContactRecord:
         """A record whose nullifier is no point, but is signed for by a dishonest server and proxy."""
         submission = self.submission(member, name)
-        return self._signed(replaced(submission, show=replaced(submission.show, nullifiers=(bytes(48),))), member, name)
+        return self._signed(
+            replaced(
+                submission, show=replaced(submission.show, nullifiers=(bytes(48), *submission.show.nullifiers[1:]))
+            ),
+            member,
+            name,
+        )
 
     def record(self, member: Member, name: str, proxy: Member | None = None, day: int = DAY) -> messages.ContactRecord:
         """The finished record."""

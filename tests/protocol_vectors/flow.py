@@ -84,18 +84,25 @@ def _shown_message(*parts: bytes) -> str:
 def make_submission(curve: Curve, given: Values) -> Values:
     """A submission."""
     ccm, day = bytes.fromhex(given["ccm"]), given["day"]
-    base = curve.hash_to_g1(b"SPOT-V1-NULLIFIER", joined([ccm]))
-    message = _shown_message(ccm, day.to_bytes(8, "big"))
-    shown = make_show(curve, given | {"purpose": "SUBMISSION", "bases": [base.encode().hex()], "message": message})
+    ticket = contact.Ticket(given["sent_day"], given["ticket"])
+    of_ticket = [ticket.day.to_bytes(8, "big"), ticket.number.to_bytes(8, "big")]
+    points = (
+        curve.hash_to_g1(b"SPOT-V1-NULLIFIER", joined([ccm])),
+        curve.hash_to_g1(b"SPOT-V1-QUOTA", joined(of_ticket)),
+    )
+    bases = [point.encode().hex() for point in points]
+    message = _shown_message(ccm, day.to_bytes(8, "big"), *of_ticket)
+    shown = make_show(curve, given | {"purpose": "SUBMISSION", "bases": bases, "message": message})
     random = Chosen(read_scalar(given["blind"]), read_scalar(given["nonce"]))
     own, issuer = read_credential(curve, given), read_issuer(curve, given)
-    made = contact.submit(curve, random, own, issuer, given["number"], ccm, day)
+    made = contact.submit(curve, random, own, issuer, given["number"], ccm, day, ticket)
     assert plain(made.show) == shown["fields"]
     return {
-        "base": base.encode().hex(),
+        "bases": bases,
         "message": message,
         "show": shown,
         "nullifier": contact.nullifier_of(made).hex(),
+        "ticket_nullifier": contact.nullifiers_of(made)[1].hex(),
         "submission": messages.encode(made).hex(),
     }
 
@@ -105,7 +112,7 @@ def make_checked_submission(curve: Curve, given: Values) -> Values:
     made = messages.decode(messages.Submission, bytes.fromhex(given["submission"]))
     nullifier = contact.nullifier_of(made)
     issuer = read_issuer(curve, given)
-    statement = contact.submission_statement(curve, issuer, made.ccm, made.day)
+    statement = contact.submission_statement(curve, issuer, made.ccm, made.day, contact.ticket_of(made))
     credential.verify(curve, Stream(b"weights"), statement, made.show)
     return {"nullifier": nullifier.hex()}
 

@@ -60,6 +60,7 @@ def _parameters(contacts: Contacts, number: int, previous: bytes, chain_key: str
             delay=3600,
             retry_first=3600,
             retry_last=43200,
+            submissions=2000,
         ),
         risk=messages.Risk(
             bands=(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from protocol import encounter, messages
 from tests.protocol_vectors.cast import Cast, as_hex, chosen, replaced
-from tests.protocol_vectors.contacts import DAY, NUMBER, SERVER, Contacts
+from tests.protocol_vectors.contacts import DAY, NUMBER, SERVER, TICKET, Contacts
 from tests.protocol_vectors.making import File, stream
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ def make_encounter(curve: Curve) -> File:
     return file
 
 
+IN_TICKET = {"sent_day": TICKET.day, "ticket": TICKET.number}
+
+
 def make_contact(curve: Curve) -> File:
     """Submission, partial signature, extension."""
     file = File("Submission, partial signature, extension. Hexadecimal.", curve)
@@ -68,6 +71,7 @@ def make_contact(curve: Curve) -> File:
             number=NUMBER,
             ccm=ccm,
             day=DAY,
+            **IN_TICKET,
             **member.given,
             **chosen(f"submission of {member.name}", "blind", "nonce"),
         )
@@ -79,13 +83,15 @@ def make_contact(curve: Curve) -> File:
     file.gives("checked submission", "Ada again: the same nullifier", submission=as_hex(again), **cast.users.given)
     _make_renewed(file, cast, made["Ada"], ccm)
     good = messages.decode(messages.Submission, bytes.fromhex(submission))
-    nobody = replaced(good.show, nullifiers=(), commitments=())
+    alone = replaced(good.show, nullifiers=good.show.nullifiers[:1], commitments=good.show.commitments[:1])
     twice = replaced(good.show, nullifiers=good.show.nullifiers * 2, commitments=good.show.commitments * 2)
     bad = {
         "another day": ("refused", replaced(good, day=DAY + 1)),
         "another CCM": ("refused", replaced(good, ccm=bytes(32))),
-        "no nullifier": ("malformed", replaced(good, show=nobody)),
-        "two nullifiers": ("malformed", replaced(good, show=twice)),
+        "another ticket": ("refused", replaced(good, ticket=TICKET.number + 1)),
+        "another day of sending": ("refused", replaced(good, sent_day=DAY)),
+        "one nullifier": ("malformed", replaced(good, show=alone)),
+        "four nullifiers": ("malformed", replaced(good, show=twice)),
         "a proxy's signature": (
             "malformed",
             replaced(good, show=contacts.record(cast.ada, "1").proof),
@@ -102,10 +108,10 @@ def make_contact(curve: Curve) -> File:
 def _make_renewed(file: File, cast: Cast, before: Values, ccm: str) -> None:
     """Ada after her renewal: a credential of the next issuer on the same secret key."""
     random = chosen("submission of Ada, renewed", "blind", "nonce")
-    given = {"number": NUMBER + 1, "ccm": ccm, "day": DAY, **cast.renewed.given, **random}
+    given = {"number": NUMBER + 1, "ccm": ccm, "day": DAY, **IN_TICKET, **cast.renewed.given, **random}
     renewed = file.gives("submission", "Ada, renewed: the same nullifier", **given)
-    if renewed["nullifier"] != before["nullifier"]:
-        raise ValueError("a renewed member has another nullifier")
+    if any(renewed[name] != before[name] for name in ("nullifier", "ticket_nullifier")):
+        raise ValueError("a renewed member has other nullifiers")
     file.gives("checked submission", "Ada, renewed", submission=renewed["submission"], **cast.later.given)
 
 

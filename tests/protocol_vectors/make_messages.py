@@ -23,6 +23,7 @@ def make_messages(curve: Curve) -> File:
     cast, random = contacts.cast, stream("messages")
     submission, record = contacts.submission(cast.ada, "1"), contacts.record(cast.ada, "1")
     partial = contacts.partial(submission)
+    refusal = messages.Refusal(slug="refused", text="too old")
     head = messages.Head(number=3, hash=random(32))
     join = messages.JoinRequest(
         nonce=random(32), public=record.nullifier, challenge=bytes(32), answer=(1).to_bytes(32, "big")
@@ -32,7 +33,11 @@ def make_messages(curve: Curve) -> File:
         "a user's join": messages.UserJoin(invitation="ABCD-EFGH-IJKL-2345", issuer=NUMBER, join=join),
         "two submissions": messages.Submissions(submissions=(submission, contacts.submission(cast.ben, "1"))),
         "outcomes: signed, refused, pending": messages.Outcomes(
-            outcomes=(messages.Outcome(partial=partial), messages.Outcome(refusal="too old"), messages.Outcome())
+            outcomes=(
+                messages.Outcome(partial=partial),
+                messages.Outcome(refusal=refusal),
+                messages.Outcome(),
+            )
         ),
         "an answer: pending": messages.Answer(),
         "an answer": messages.Answer(record=record),

@@ -40,7 +40,7 @@ def seeds() -> Iterator[bytes]:
         one.submission,
         messages.Submissions(submissions=(one.submission,)),
         one.partial,
-        messages.Outcome(refusal="no"),
+        messages.Outcome(refusal=messages.Refusal(slug="refused", text="no")),
         messages.Outcomes(outcomes=(messages.Outcome(partial=one.partial), messages.Outcome())),
         one.record,
         messages.Answer(record=one.record),

@@ -74,7 +74,8 @@ def seeds() -> Iterator[bytes]:
     yield with_mode("contacts", messages.encode(WORLD.body))
     for answer in (messages.Answer(), messages.Answer(record=ONE.record)):
         yield with_mode("answer", messages.pad(messages.encode(answer), messages.ANSWER_SIZE))
-    several = (Outcome(partial=ONE.partial), Outcome(), Outcome(refusal="no"), Outcome(partial=OTHER.partial))
+    refused = Outcome(refusal=messages.Refusal(slug="quota", text="no"))
+    several = (Outcome(partial=ONE.partial), Outcome(), refused, Outcome(partial=OTHER.partial))
     yield with_mode("outcomes", messages.encode(Outcomes(outcomes=several)))
     yield with_mode("join", messages.encode(WORLD.alice.request))
     yield with_mode("proxy join", messages.encode(WORLD.removed.request))
@@ -133,7 +134,7 @@ def _outcomes(data: bytes) -> None:
     known = Known(WORLD.parameters, WORLD.keys)
     for result in EXTENDER._extend(known, [ONE.submission] * len(outcomes), outcomes):  # noqa: SLF001
         if isinstance(result, SpotError):
-            assert result.text or any(one.refusal == "" for one in outcomes)
+            assert result.text or any(one.refusal is not None and not one.refusal.text for one in outcomes)
             notice(type(result).__name__)
         elif result is not None:
             check_record(result)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as altered
 
-from protocol import contact, credential, encounter
+from protocol import contact, credential, encounter, parameters
 from protocol.errors import Malformed, NotMine, Refused
 from protocol.messages import ContactRecord, Partial, Submission
 from tests.protocol.alterations import alteration, refused
-from tests.support import DAY, OTHER_ISSUER, OTHER_SERVER, SERVER
+from tests.support import DAY, OTHER_ISSUER, OTHER_SERVER, SERVER, TICKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,9 @@ ANOTHERS = "another contact's record"
 
 def _take(world: World, submission: Submission) -> None:
     issuer = world.keys.issuer(submission.issuer)
-    statement = contact.submission_statement(world.curve, issuer, submission.ccm, submission.day)
+    statement = contact.submission_statement(
+        world.curve, issuer, submission.ccm, submission.day, contact.ticket_of(submission)
+    )
     credential.verify(world.curve, world.random, statement, submission.show)
 
 
@@ -45,6 +47,8 @@ for _field, _error, _text, _name, _value in (
     ("ccm", Refused, NO_CREDENTIAL, "of another contact", lambda world: world.contacts[1].submission.ccm),
     ("day", Refused, NO_CREDENTIAL, "later", lambda world: DAY + 1),
     ("day", Refused, NO_CREDENTIAL, "earlier", lambda world: DAY - 1),
+    ("sent_day", Refused, NO_CREDENTIAL, "later", lambda world: DAY + 1),
+    ("ticket", Refused, NO_CREDENTIAL, "another", lambda world: TICKET.number + 1),
     ("show", Refused, NO_CREDENTIAL, "of another contact", lambda world: world.contacts[1].submission.show),
     ("show", Refused, NO_CREDENTIAL, "of a proxy", lambda world: _shown_by_a_proxy(world)),
 ):
@@ -53,13 +57,29 @@ for _field, _error, _text, _name, _value in (
 
 def _shown_by_a_proxy(world: World) -> object:
     one, own = world.contacts[0].submission, world.proxies["north"].credential
-    return contact.submit(world.curve, world.random, own, world.groups["north"].key, one.issuer, one.ccm, one.day).show
+    key = world.groups["north"].key
+    return contact.submit(world.curve, world.random, own, key, one.issuer, one.ccm, one.day, TICKET).show
 
 
-@refused(Submission, "show", Malformed, "exactly one nullifier")
+@refused(Submission, "show", Malformed, "exactly two nullifiers")
 def nullifier_missing(world: World) -> None:
     submission = world.contacts[0].submission
-    contact.nullifier_of(altered(submission, show=altered(submission.show, nullifiers=())))
+    contact.nullifier_of(altered(submission, show=altered(submission.show, nullifiers=submission.show.nullifiers[:1])))
+
+
+@refused(Submission, "show", Refused, NO_CREDENTIAL)
+def nullifier_of_a_ticket_of_another_user(world: World) -> None:
+    """Whoever is out of tickets would take another user's."""
+    one, other = world.contacts[0].submission, world.others[0].submission
+    (own, _), (_, ticket) = one.show.nullifiers, other.show.nullifiers
+    (commitment, _), (_, other_commitment) = one.show.commitments, other.show.commitments
+    show = altered(one.show, nullifiers=(own, ticket), commitments=(commitment, other_commitment))
+    _take(world, altered(one, show=show))
+
+
+@refused(Submission, "ticket", NotMine, "beyond those that a user may make a day")
+def ticket_beyond_the_quota(world: World) -> None:
+    parameters.check_ticket(world.parameters, world.parameters.limits.submissions)
 
 
 # --- partial signatures: what a proxy checks of the server's answer ---

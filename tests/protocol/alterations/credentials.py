@@ -238,7 +238,7 @@ class Showing:
 def submission_showing(world: World) -> Showing:
     """Alice's show in a submission."""
     one, other = world.contacts[0].submission, world.contacts[1].submission
-    statement = contact.submission_statement(world.curve, world.users.key, one.ccm, one.day)
+    statement = contact.submission_statement(world.curve, world.users.key, one.ccm, one.day, contact.ticket_of(one))
     return Showing(
         world.alice.credential,
         statement,
@@ -347,13 +347,13 @@ def extension_with_a_nullifier(world: World) -> None:
     whole.check(altered(whole.shown, nullifiers=(world.contacts[0].record.nullifier,)))
 
 
-@refused(Show, "commitments", Malformed, "exactly 1 nullifiers")
-def submission_with_two_commitments(world: World) -> None:
+@refused(Show, "commitments", Malformed, "exactly 2 nullifiers")
+def submission_with_four_commitments(world: World) -> None:
     whole = submission_showing(world)
     whole.check(altered(whole.shown, commitments=whole.shown.commitments * 2))
 
 
-@refused(Show, "nullifiers", Malformed, "exactly 1 nullifiers")
+@refused(Show, "nullifiers", Malformed, "exactly 2 nullifiers")
 def submission_without_nullifier(world: World) -> None:
     whole = submission_showing(world)
     whole.check(altered(whole.shown, nullifiers=(), commitments=()))
