@@ -95,9 +95,9 @@ async def until_reset(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_bytes_that_drip(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "HEAD_SECONDS", 1)
-    monkeypatch.setattr(web, "BODY_SECONDS", 1)
     user = await there.user()
+    monkeypatch.setattr(listening, "HEAD_SECONDS", 2)
+    monkeypatch.setattr(web, "BODY_SECONDS", 2)
     head = b"POST /v1/submission HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n"
 
     async def drip(start: bytes) -> bytes:
