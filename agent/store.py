@@ -376,9 +376,12 @@ class Store:
             )
 
     def finish_report(self, report: StoredReport, receipt: bytes, *, accepted: bool) -> None:
-        """Note what came of a report; the contacts of one that was accepted count as declared."""
+        """Note what came of a report, which is not needed any more; if accepted, its contacts count as declared."""
         with self._transaction() as connection:
-            connection.execute("UPDATE reports SET receipt = ? WHERE digest = ?", [receipt, report.digest])
+            connection.execute(
+                "UPDATE reports SET receipt = ?, report = x'', reply_key = x'' WHERE digest = ?",
+                [receipt, report.digest],
+            )
             if accepted:
                 declared = [(number,) for number in report.encounters]
                 connection.executemany("UPDATE encounters SET declared = 1 WHERE id = ?", declared)

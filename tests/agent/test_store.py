@@ -207,7 +207,7 @@ def test_a_report_from_making_to_answer(store: Store) -> None:
     store.finish_report(made, b"no", accepted=False)
     assert not any(found.declared for found in store.encounters())
     store.finish_report(made, b"receipt", accepted=True)
-    assert store.reports() == [replace(made, receipt=b"receipt")]
+    assert store.reports() == [replace(made, receipt=b"receipt", report=b"", reply_key=b"")]
     assert [found.declared for found in store.encounters()] == [True, False]
     store.refuse_contact(two.id, "why")
     assert [(found.state, found.problem) for found in store.encounters(state=State.REFUSED)] == [(State.REFUSED, "why")]
