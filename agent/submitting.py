@@ -186,7 +186,7 @@ class Submitting:
         number = mine.issuer_of(day)
         issuer, own = mine.keys.issuer(number), mine.credentials[number]
         today = encounter.day_of(self._clock.now())
-        ticket = quota.draw(self._store, self._chance, today, mine.parameters.limits.submissions)
+        ticket = quota.draw(self._store, self._wire, today, mine.parameters.limits.submissions)
 
         def prove() -> Submission:
             return contact.submit(self._curve, self._chance.randbytes, own, issuer, number, ccm, day, ticket)

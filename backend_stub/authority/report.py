@@ -95,7 +95,7 @@ async def declare(authority: Authority, sealed: SealedReport) -> tuple[bytes, fl
     Who waits for that time holds nothing of the report any more. Raises NotMine or Malformed where it cannot be opened.
     """
     loop = asyncio.get_running_loop()
-    began, step = loop.time(), len(sealed.sealed) * PACE
+    began, step = loop.time(), authority.told.declaration_wait + len(sealed.sealed) * PACE
     now = authority.clock.now()
     known = await authority.database.run(lambda connection: chains.known(connection, sealed.parameters, now))
     if known is None:

@@ -163,6 +163,7 @@ class _Founding:
             public_url=public[FOLDER],
             publish_every=plan.publish_every,
             database=plan.database,
+            declaration_wait=2 * plan.pool_wait,
             **shared,
         )
         settings.write(self._folder / FOLDER, authority)

@@ -100,7 +100,7 @@ def tell(rows: np.ndarray[Any, Any], keys: Sequence[Key], yes: Collection[Key]) 
     devices = np.array([device for device, _ in keys])
     if min(labels.sum(), (~labels).sum()) < FOLDS or len(set(devices)) < FOLDS:
         return {}
-    models = {
+    models = {  # small ones: there are few days, and a busy machine
         "gradient boosting": HistGradientBoostingClassifier(max_depth=4, learning_rate=0.05, random_state=1),
         "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)),
     }
