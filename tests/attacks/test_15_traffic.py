@@ -2,34 +2,31 @@
 
 What goes out goes out at moments drawn before, with or without something to say, and in the same sizes through the same
 proxies: with the same draws, a device with contacts and a report puts exactly on the wire what one without them does.
-`scripts/bench cover` captures weeks of real traffic and has classifiers look at it; here are fewer days, and mutants.
+`scripts/bench cover` captures weeks of real traffic and has classifiers look at it.
 """
 
 from __future__ import annotations
 
 import random
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from agent import transport
 from agent.report import Reporter
-from agent.store import Encounter, State
+from agent.store import State
 from agent.submitting import Submitting
 from agent.sync import Sync
 from protocol import chain, contact, declaration, hashing, messages
-from protocol.encounter import SECONDS_A_DAY, ccm_of, day_of
-from scripts.benchmarks.cover import telling
-from scripts.benchmarks.cover.capture import Connection
+from protocol.encounter import SECONDS_A_DAY, ccm_of
 from tests.agent import joined
 from tests.agent.clocks import NOON, VirtualClock
 from tests.agent.joined import met, world
 from tests.agent.servers import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
@@ -41,7 +38,6 @@ if TYPE_CHECKING:
 CODE = "ABCD-EFGH-IJKL-2345"
 DAY = 20_000
 SUBMISSIONS, DECLARATIONS = 7200, 14_400  # s, the mean gaps
-TOLD, HIDDEN = 0.8, 0.65  # AUC: of so few days, what is no better than a guess is within 0.65
 
 
 # --- what anybody answers who stands for the backend ---
@@ -168,106 +164,17 @@ async def test_a_contact_that_asked_out_of_turn_would_be_seen(tmp_path: Path, mo
     assert await watched(tmp_path / "contacts", 0.7, contacts=2, signing=True) != nothing
 
 
-# --- what a classifier makes of it ---
+async def test_dummies_of_another_size_than_reports_would_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reporter, "size", lambda self: messages.REPORT_CLASSES[self.queued() is not None])
+    nothing = await watched(tmp_path / "nothing", 0.7)
+    assert await watched(tmp_path / "report", 0.7, report=True) != nothing
 
 
-@dataclass
-class Town:
-    """Devices, what a watcher saw of them, and what happened."""
+async def test_without_dummies_there_would_be_contacts_to_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(_self: Submitting, _progress: Any) -> None:
+        """Send no dummy."""
 
-    connections: list[Connection] = field(default_factory=list)
-    met: set[tuple[int, int]] = field(default_factory=set)
-    declared: set[tuple[int, int]] = field(default_factory=set)
-
-    def told(self, devices: int, days: int, yes: Collection[tuple[int, int]]) -> float:
-        """The better classifier's AUC."""
-        keys = [(device, day) for device in range(devices) for day in range(1, days)]
-        found = telling.by_day(self.connections, lambda at: day_of(at) - DAY)
-        rows = telling.features(found, keys, lambda at: at % SECONDS_A_DAY)
-        return max(one.auc for one in telling.tell(rows, keys, yes).values())
-
-
-async def lived(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, devices: int, days: int, *, cover: bool = True, sized: bool = True
-) -> Town:
-    """So many devices' days: every other one with contacts, every third with a report. No connection is made."""
-    town, drawn = Town(), random.Random(11)
-    gaps = {"submission_gap": SUBMISSIONS, "declaration_gap": DECLARATIONS} if cover else {}
-    for device in range(devices):
-        store, clock = joined.make_store(folder / f"{device}"), VirtualClock(DAY * float(SECONDS_A_DAY))
-        joined.join(store, joined.link_of(**gaps))
-        heads = heads_of(store)
-
-        def note(path: str, body: bytes, device: int = device, clock: Any = clock, heads: Any = heads) -> bytes:
-            found = answer_to(path, body, signing=True, heads=heads)
-            at = clock.now()
-            packets = [(at, True, 900 + len(body)), (at + 1, False, 1500 + len(found))]
-            town.connections.append(Connection(device, packets))
-            return found
-
-        async def post(_base: str, path: str, body: bytes, *_: Any, note: Note = note, **__: Any) -> bytes:
-            return note(path, body)
-
-        async def get(_base: str, path: str, *_: Any, note: Note = note) -> bytes:
-            return note(path, b"")
-
-        monkeypatch.setattr(transport, "post", post)
-        monkeypatch.setattr(transport, "get", get)
-        sync = Sync(world().curve, drawn, store, clock)
-        reporter = Reporter(world().curve, drawn, store, clock)
-        if not sized:
-            monkeypatch.setattr(Reporter, "size", lambda self: messages.REPORT_CLASSES[self.queued() is not None])
-        for day in range(days):
-            plan = []
-            if drawn.random() < 0.5:
-                town.met.add((device, day))
-                plan += [(drawn.random(), "meet") for _ in range(drawn.randint(1, 2))]
-            if day and drawn.random() < 0.33:
-                plan.append((0.9 * drawn.random(), "declare"))
-            for share, what in [*sorted(plan), (1.0, "")]:
-                await until(clock, sync, (DAY + day + share) * SECONDS_A_DAY)
-                if what == "meet":
-                    meets(store, f"{device} {day} {share}", clock.now(), signing=True)
-                elif what == "declare" and (report := ready(store)):
-                    made = await reporter.make(CODE, {report.day})
-                    town.declared.add((device, day))
-                    if not cover:
-                        await reporter.send(made)
-        store.close()
-    return town
-
-
-def ready(store: Store) -> Encounter | None:
-    """A contact that can be declared."""
-    return next((one for one in store.encounters(state=State.SIGNED) if not one.declared), None)
-
-
-async def until(clock: VirtualClock, sync: Sync, end: float) -> None:
-    """Let the time come to this, with all that is due on the way."""
-    while (at := max(sync.next_step(), clock.now())) < end:
-        clock.set(at)
-        await sync.step()
-    clock.set(end)
-
-
-async def test_no_classifier_tells_days_with_contacts_or_of_declaring(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent.sync.REFRESH", SECONDS_A_DAY / 2)
-    town = await lived(tmp_path, monkeypatch, 15, 7)
-    assert min(len(town.met), len(town.declared)) > 10
-    assert town.told(15, 7, town.met) < HIDDEN
-    assert town.told(15, 7, town.declared) < HIDDEN
-
-
-async def test_without_dummies_it_would_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.sync.REFRESH", SECONDS_A_DAY / 2)
-    town = await lived(tmp_path, monkeypatch, 15, 7, cover=False)
-    assert town.told(15, 7, town.met) > TOLD
-    assert town.told(15, 7, town.declared) > TOLD
-
-
-async def test_dummies_of_another_size_would_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.sync.REFRESH", SECONDS_A_DAY / 2)
-    town = await lived(tmp_path, monkeypatch, 15, 7, sized=False)
-    assert town.told(15, 7, town.declared) > TOLD
+    monkeypatch.setattr(Submitting, "_pretend", silent)
+    nothing = await watched(tmp_path / "nothing", 0.7)
+    contacts = await watched(tmp_path / "contacts", 0.7, contacts=2, signing=True)
+    assert len(contacts) > len(nothing)
