@@ -164,7 +164,7 @@ class Service:
                     beside = [
                         group.create_task(self._sync.keep_up(line, self.progress, poll)) for line in self._sync.lines
                     ]
-                    beside.append(group.create_task(self._fold_forever()))
+                    beside += [group.create_task(self._fold_forever()), group.create_task(self._forget_forever())]
                     await self._control()
                     for task in beside:
                         task.cancel()
@@ -260,8 +260,13 @@ class Service:
             now = self._clock.now()
             self._keeper.keep(self._epochs.destroy(now))
             self._proximity.expire(now)
+
+    async def _forget_forever(self) -> None:
+        """Forget what is too old; also while paused."""
+        while True:
+            await asyncio.sleep(FLUSH)
             with contextlib.suppress(SpotError):  # tried again the next time
-                self._keeper.forget(self._days.come(encounter.day_of(now), self._steady()))
+                self._keeper.forget(self._days.come(encounter.day_of(self._clock.now()), self._steady()))
 
     def _steady(self) -> float:
         """Seconds that go on whoever sets the clock."""

@@ -576,10 +576,13 @@ async def test_chains_are_looked_at_while_contacts_wait(
             assert submitted < 20, "the contacts still wait"
 
 
+@pytest.mark.parametrize("paused", [False, True])
 async def test_old_days_are_forgotten_while_it_runs(
-    store: Store, radio: FakeRadio, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    store: Store, radio: FakeRadio, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, *, paused: bool
 ) -> None:
+    """Also while the owner wants to be off the air."""
     monkeypatch.setattr("agent.days.HOUR", 0.1)
+    store.put(PAUSED, paused)
 
     def days() -> list[int]:
         return [one.day for one in store.encounters()]
