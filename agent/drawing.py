@@ -10,7 +10,7 @@ from protocol.errors import Unreachable
 if TYPE_CHECKING:
     import random as chances
 
-    from agent.store import Encounter
+    from agent.kept import Encounter
     from protocol.messages import Parameters
 
 

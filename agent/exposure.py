@@ -11,9 +11,9 @@ from agent.nearness import expected_weight, moments, probability_within
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from agent.kept import Encounter, Exposure
     from agent.nearness import Moment
     from agent.samples import Sample
-    from agent.store import Encounter, Exposure
     from protocol.messages import Risk
 
 NEAR = 2.0

@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.store import State
+from agent.kept import State
 from protocol.errors import SpotError
 
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.epochs import OwnEpoch
+    from agent.kept import Encounter
     from agent.proximity import Proximity
-    from agent.store import Encounter, Store
+    from agent.store import Store
     from protocol.messages import Limits
 
 LOG = logging.getLogger(__name__)

@@ -20,8 +20,9 @@ import msgspec
 from agent import account, database, passphrase, sealing
 from agent import store as storage
 from agent.following import SYNC
+from agent.kept import STEPS, VERSION
 from agent.service import SERVICE, STOP, running_lock
-from agent.store import DATABASE, STEPS, VERSION, Store, is_made, open_store
+from agent.store import DATABASE, Store, is_made, open_store
 from protocol.errors import Malformed, Misuse, NotJoined, StorageError
 
 if TYPE_CHECKING:

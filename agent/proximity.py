@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.epochs import GRACE
+from agent.kept import Encounter
 from agent.samples import Sampler
-from agent.store import Encounter
 from ble.assembly import Assembler
 from ble.frame import carousel
 from protocol import encounter

@@ -11,7 +11,7 @@ from agent import transport
 from agent.account import Member
 from agent.drawing import draw_proxy
 from agent.exposure import near_seconds
-from agent.store import State, StoredReport
+from agent.kept import State, StoredReport
 from protocol import declaration, messages
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import CodeRefused, NotMine, Refused, SpotError, Unreachable
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from agent.clock import Clock
-    from agent.store import Encounter, Store
+    from agent.kept import Encounter
+    from agent.store import Store
     from protocol.curve import Curve
     from protocol.messages import Parameters, Receipt, Report
 

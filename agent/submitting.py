@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from agent import quota, transport
 from agent.drawing import backoff, draw_proxy
 from agent.following import look_soon
+from agent.kept import Encounter, State
 from agent.slots import Pace, Slots
-from agent.store import Encounter, State
 from protocol import contact, encounter, messages
 from protocol.encounter import SECONDS_A_DAY
 from protocol.errors import Malformed, NotMine, Refused, SpotError, Unreachable

@@ -20,8 +20,9 @@ from protocol import messages
 from protocol.errors import Misuse
 
 if TYPE_CHECKING:
+    from agent.kept import StoredReport
     from agent.report import Reporter
-    from agent.store import Store, StoredReport
+    from agent.store import Store
     from protocol.messages import Receipt
 
 LOOK = 0.5  # s between two looks for the answer

@@ -14,7 +14,7 @@ from agent import account, moving
 from agent.clock import day_text
 from agent.commands.desk import Desk, Json, Yes, err, out, show
 from agent.commands.views import plain
-from agent.store import State
+from agent.kept import State
 from protocol.errors import Misuse, StorageError
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ import typer
 from agent import power, service
 from agent.commands import views
 from agent.commands.desk import Desk, Json, err, finish, out, show
+from agent.kept import State
 from agent.notify import open_manager
 from agent.service import Service
 from agent.settings import Settings
-from agent.store import State, Store
+from agent.store import Store
 from agent.sync import Sync
 from protocol.errors import Misuse, SpotError
 

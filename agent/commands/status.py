@@ -9,8 +9,8 @@ from agent.commands import views
 from agent.commands.desk import Desk, Json, show
 from agent.declaring import TRIED, Tried, next_moment
 from agent.following import PUBLICATIONS, read_status
+from agent.kept import State
 from agent.service import ServiceStatus
-from agent.store import State
 from protocol import chain, messages
 from protocol.errors import NotJoined
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from agent.clock import day_text, time_text
 from agent.exposure import near_seconds
-from agent.store import State
+from agent.kept import State
 from ble.duty import MAINS
 from ble.watchdog import Health
 from protocol import chain, messages
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from agent.declaring import Tried
     from agent.exposure import DayRisk
     from agent.following import SyncStatus
+    from agent.kept import Encounter, StoredReport
     from agent.report import Refusal
     from agent.service import ServiceStatus
-    from agent.store import Encounter, StoredReport
     from agent.sync import Progress
     from protocol.messages import Head, Limits, Parameters, Receipt, Risk
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress
 
+from agent.kept import Encounter
 from agent.samples import SAMPLE_SECONDS, Sample
-from agent.store import Encounter
 from ble.duty import BATTERY, MAINS
 from ble.simulated import AS_BLUEZ
 from protocol import chain, contact, messages

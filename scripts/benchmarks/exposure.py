@@ -13,8 +13,8 @@ import numpy as np
 from rich.progress import Progress
 
 from agent.exposure import share_of
+from agent.kept import Encounter, Exposure
 from agent.samples import Sampler, decode_samples, encode_samples
-from agent.store import Encounter, Exposure
 from backend_stub.operations.presets import PRESETS
 from protocol.errors import Misuse
 from scripts.benchmarks import recordings

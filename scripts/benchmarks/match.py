@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.progress import Progress
 
-from agent.store import Encounter, State, create_store
+from agent.kept import Encounter, State
+from agent.store import create_store
 from protocol import chain, messages, publication
 from protocol.encounter import SECONDS_A_DAY, TOKEN_SIZE, token_of
 from scripts.benchmarks.tables import machine, machine_text, notes, show

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from agent import account
 from agent.clock import Clock
+from agent.kept import Encounter, State
 from agent.report import Reporter, declarable
 from agent.samples import Sample
-from agent.store import Encounter, State, create_store
+from agent.store import create_store
 from agent.sync import Sync
 from backend_stub.authority import join as joining
 from backend_stub.authority import report

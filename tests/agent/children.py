@@ -6,8 +6,9 @@ import hashlib
 import sys
 from pathlib import Path
 
+from agent.kept import Encounter
 from agent.samples import Sample
-from agent.store import Encounter, create_store, open_store
+from agent.store import create_store, open_store
 
 
 def at_once() -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent import account
+from agent.kept import Encounter
 from agent.samples import Sample
-from agent.store import Encounter, create_store
+from agent.store import create_store
 from protocol import messages, parameters
 from protocol.curve import encode_scalar
 from protocol.encounter import day_of

@@ -24,8 +24,8 @@ import pytest
 from agent import __main__ as entry
 from agent import cli, service, systemd
 from agent.following import read_status
+from agent.kept import State
 from agent.settings import FILE
-from agent.store import State
 from protocol import chain, hashing, messages, parameters
 from protocol.errors import KeyChanged
 from tests.agent import joined

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.days import HOUR, Days
-from agent.store import State
+from agent.kept import State
 from protocol.encounter import day_of
 from tests.agent.clocks import NOON
 from tests.agent.joined import met

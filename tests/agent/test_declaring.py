@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 from agent.declaring import TRIED, WITHOUT_COVER, Tried
+from agent.kept import State
 from agent.report import STICKY, Reporter
-from agent.store import State
 from agent.sync import Progress, Sync
 from protocol import declaration, messages
 from tests.agent import joined

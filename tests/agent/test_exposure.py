@@ -19,9 +19,9 @@ from agent.clock import day_text
 from agent.commands.explaining import explanation_facts, explanation_table, explanation_text
 from agent.commands.plot import draw
 from agent.exposure import DayRisk, band_seconds, day_risks, near_seconds
+from agent.kept import Encounter, Exposure
 from agent.nearness import AT_ONE_METRE
 from agent.samples import Sample
-from agent.store import Encounter, Exposure
 from protocol.errors import Misuse, StorageError
 from protocol.messages import Band, Risk
 

@@ -11,14 +11,15 @@ import pytest
 from agent import account, keeping
 from agent.commands import views
 from agent.keeping import MOST_AT_ONCE, Keeper
+from agent.kept import State
 from agent.service import ServiceStatus
-from agent.store import State, Store
+from agent.store import Store
 from protocol.errors import StorageError
 from tests.agent.clocks import NOON, VirtualClock
 from tests.agent.joined import met
 
 if TYPE_CHECKING:
-    from agent.store import Encounter
+    from agent.kept import Encounter
 
 MOST = 10
 

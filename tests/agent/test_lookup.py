@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.kept import State, StoredReport
 from agent.lookup import Lookup
-from agent.store import State, StoredReport
 from protocol import chain, publication
 from protocol.encounter import token_of
 from protocol.publication import PublishedToken
@@ -17,7 +17,8 @@ from tests.agent.joined import met
 from tests.support import Source
 
 if TYPE_CHECKING:
-    from agent.store import Encounter, Store
+    from agent.kept import Encounter
+    from agent.store import Store
     from protocol.messages import Publication
 
 

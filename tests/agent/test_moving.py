@@ -12,7 +12,8 @@ import pytest
 from agent import account, database, moving, passphrase, sealing, service
 from agent import store as storage
 from agent.following import SYNC, SyncStatus
-from agent.store import DATABASE, VERSION, State, StoredReport, open_store
+from agent.kept import VERSION, State, StoredReport
+from agent.store import DATABASE, open_store
 from protocol import messages
 from protocol.errors import Busy, Malformed, Misuse, Moved, NotJoined, SpotError, StorageError
 from tests.agent import joined

@@ -26,7 +26,7 @@ from tests.support import Source
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from agent.store import Encounter
+    from agent.kept import Encounter
     from ble.radio import Radio
     from ble.simulated import SimulatedRadio
 

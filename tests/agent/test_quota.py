@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import quota
-from agent.store import State
+from agent.kept import State
 from protocol import contact, messages
 from protocol.errors import QuotaRefused
 from tests.agent import joined

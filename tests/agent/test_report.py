@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace as replaced
 
+from agent.kept import State
 from agent.report import Reporter, ReportRefused, declarable
-from agent.store import State
 from protocol import declaration, messages
 from protocol.errors import CodeRefused, KeyChanged, NotMine, Refused, Unreachable
 from tests.agent import joined

@@ -18,9 +18,10 @@ from agent import service as module
 from agent.commands import views
 from agent.epochs import Epochs
 from agent.keeping import Keeper
+from agent.kept import State
 from agent.proximity import Proximity
 from agent.service import PAUSED, SERVICE, STOP, Service, ServiceStatus, is_running, running_lock
-from agent.store import State, Store, open_store
+from agent.store import Store, open_store
 from ble import watchdog
 from ble.propagation import Propagation
 from ble.radio import Radio, RadioError, Reason
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.clock import Clock
-    from agent.store import Encounter
+    from agent.kept import Encounter
     from ble.radio import Sighting
 
 CLEAR = Conditions(propagation=Propagation(fading=0.0), loss=0.0)

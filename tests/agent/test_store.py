@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import database, sealing
+from agent.kept import STEPS, VERSION, State, StoredReport
 from agent.samples import encode_samples
-from agent.store import DATABASE, STEPS, VERSION, State, StoredReport, create_store, open_store
+from agent.store import DATABASE, create_store, open_store
 from protocol import encounter, messages
 from protocol.curve import encode_scalar
 from protocol.errors import Busy, NotJoined, SpotError, StorageError
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from agent.store import Encounter, Store
+    from agent.kept import Encounter
+    from agent.store import Store
 
 DAY = 20_000
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec.structs import replace as replaced
 
 from agent import renewal
-from agent.store import State
+from agent.kept import State
 from agent.submitting import REFUSALS
 from agent.sync import Sync
 from protocol import chain, contact, encounter, hashing, messages, publication
@@ -22,7 +22,8 @@ from tests.agent.servers import answering, problem, serving
 from tests.support import OTHER_ISSUER
 
 if TYPE_CHECKING:
-    from agent.store import Encounter, Store
+    from agent.kept import Encounter
+    from agent.store import Store
     from tests.agent.servers import Server
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from agent.epochs import Epochs
+from agent.kept import State
 from agent.proximity import Proximity
-from agent.store import State
 from ble.frame import carousel
 from ble.propagation import Place, Propagation
 from ble.radio import Sighting
@@ -21,7 +21,7 @@ from tests.end_to_end.people import NOON, JumpingClock, Person
 
 if TYPE_CHECKING:
     from agent.epochs import OwnEpoch
-    from agent.store import Encounter
+    from agent.kept import Encounter
     from ble.frame import Frame
 
 STEP = 2.0  # seconds between two frames of a device

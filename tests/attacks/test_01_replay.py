@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.exposure import near_seconds
-from agent.store import State
+from agent.kept import State
 from ble.frame import carousel
 from tests.agent import joined
 from tests.attacks.lone import signing_the_lone

@@ -17,7 +17,7 @@ import pytest
 
 from agent.days import Days
 from agent.epochs import Epochs
-from agent.store import State
+from agent.kept import State
 from backend_stub.server import matching
 from protocol import encounter, messages
 from protocol.encounter import SECONDS_A_DAY, day_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.store import State
+from agent.kept import State
 from ble.frame import Block, carousel
 from protocol import encounter, messages
 from tests.attacks.street import FAR_AWAY, NEAR, Street, start_of_epoch

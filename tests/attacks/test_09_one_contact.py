@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.store import State
+from agent.kept import State
 from protocol.errors import Refused
 from tests.attacks.street import NEAR, Street, start_of_epoch
 from tests.end_to_end.people import Person, world

@@ -21,7 +21,7 @@ from aiohttp.test_utils import TestServer
 from msgspec.structs import replace
 
 from agent import submitting
-from agent.store import State
+from agent.kept import State
 from backend_stub.server import service as server
 from protocol import contact, messages
 from tests.backend_stub.support import Encounter, World

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.store import State
+from agent.kept import State
 from backend_stub.proxy import service as proxy
 from protocol import contact
 from protocol.encounter import token_of

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from agent.kept import State
 from agent.report import Reporter
-from agent.store import State
 from agent.submitting import Submitting
 from agent.sync import Sync
 from protocol import chain, contact, declaration, hashing, messages

@@ -17,7 +17,7 @@ import pytest
 from agent import keeping, proximity
 from agent.account import Member
 from agent.keeping import Keeper
-from agent.store import State
+from agent.kept import State
 from agent.submitting import Submitting
 from ble.assembly import Assembler
 from ble.frame import SLICE_SIZE, SLICES, Block, Frame, carousel
@@ -29,7 +29,7 @@ from tests.end_to_end.people import JumpingClock
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.store import Encounter
+    from agent.kept import Encounter
     from tests.attacks.street import Antenna, Device
 
 REAL = 10

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from agent import account, exposure
 from agent.epochs import Epochs
+from agent.kept import State
 from agent.proximity import Proximity
 from agent.report import Reporter, declarable
-from agent.store import State, Store, create_store
+from agent.store import Store, create_store
 from agent.sync import Sync
 from backend_stub.operations.founding import Plan, found
 from backend_stub.operations.policy import Policy, changed
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.exposure import DayRisk
-    from agent.store import Encounter
+    from agent.kept import Encounter
     from agent.sync import Progress
     from backend_stub.operations.running import Backend
     from protocol.messages import Receipt

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import moving
-from agent.store import State
+from agent.kept import State
 from protocol.errors import Moved
 from tests.end_to_end.people import Person, signed, world
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import account
-from agent.store import State
+from agent.kept import State
 from protocol import encounter, messages
 from protocol.errors import CodeRefused
 from tests.end_to_end.people import signed, world

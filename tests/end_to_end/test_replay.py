@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.store import State
+from agent.kept import State
 from protocol.encounter import SECONDS_A_DAY
 from scripts.benchmarks.replay import contacts as contact_files
 from scripts.benchmarks.replay import row_of, truth

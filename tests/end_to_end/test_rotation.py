@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import account
-from agent.store import State
+from agent.kept import State
 from backend_stub.authority import chains, join, rotation
 from backend_stub.authority import service as authority
 from backend_stub.keyring import keys

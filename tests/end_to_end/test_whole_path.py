@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.store import State
+from agent.kept import State
 from agent.submitting import RETRY_LAST
 from protocol.errors import CodeRefused, KeyChanged, Malformed, Misuse, Refused, Unreachable
 from tests.end_to_end.people import DAY, NOON, signed, world

@@ -17,10 +17,11 @@ import aiohttp
 
 from agent import account, submitting, sync, transport
 from agent.clock import Clock
+from agent.kept import Encounter, State
 from agent.report import Reporter, declarable
 from agent.samples import Sample
 from agent.slots import Pace
-from agent.store import Encounter, State, Store, create_store
+from agent.store import Store, create_store
 from agent.sync import Progress, Sync
 from backend_stub import settings
 from backend_stub.authority import join as joining

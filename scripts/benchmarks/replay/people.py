@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from agent import account, exposure
 from agent.epochs import GRACE, Epochs
 from agent.keeping import Keeper
+from agent.kept import State
 from agent.proximity import Proximity
 from agent.report import Reporter, declarable
-from agent.store import State, create_store, open_store
+from agent.store import create_store, open_store
 from agent.sync import Sync
 from ble.propagation import Propagation
 from protocol.encounter import ccm_of, day_of

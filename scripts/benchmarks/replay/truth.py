@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.exposure import near_seconds
+from agent.kept import Encounter, State
 from agent.samples import SAMPLE_SECONDS, Sample
-from agent.store import Encounter, State
 from backend_stub.operations.policy import LIMITS, ONSET, RISK
 from protocol import messages
 from protocol.encounter import SECONDS_A_DAY, day_of, epoch_of

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from agent import exposure, transport
 from agent.commands import views
+from agent.kept import Encounter, Exposure
 from agent.samples import Sample
-from agent.store import Encounter, Exposure
 from protocol import chain, hashing, messages, parameters, publication
 from protocol.errors import KeyChanged, Malformed, NotMine, Refused
 from protocol.messages import Link, Parameters
