@@ -180,9 +180,7 @@ async def play(stage: Stage, stack: contextlib.AsyncExitStack) -> None:
     if await stage.facts("B", "exposure") != before:
         raise Failed("B's own warning changed with B's declaration")
     dummies = sum(one.progress.dummies for one in services)
-    console.print(
-        f"\nBeside what was real, the four agents sent {dummies} dummies, which nobody on the way can tell from it."
-    )
+    console.print(f"\nBeside what was real, the four agents sent {dummies} dummies that look like it.")
     console.print(f"\n[bold green]Exactly that happened[/], in {time.monotonic() - stage.began:.0f} s.")
 
 
