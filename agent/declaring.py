@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SLOT = "declaration slot"  # names in the store
 TRIED = "declaration tried"
-WITHOUT_COVER = 3600.0  # s, the mean between two tries of a report that could not be sent at once
+WITHOUT_COVER = 3600.0  # s, the stretch with one try of a report that could not be sent at once
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):

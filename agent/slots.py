@@ -1,12 +1,13 @@
 """When something goes out: at moments drawn without a look at what there is to send.
 
-The gaps between two moments are exponential: whatever went out, a real message or a dummy, tells nothing of what will,
-and no day differs from another by when something went out, or how often.
+Time is cut into stretches of one length, and in each there is one moment, drawn anew: whatever went out, a real message
+or a dummy, tells nothing of what will, no day differs from another by when something went out, or how often, and nobody
+waits for more than two stretches. (With exponential gaps, a day whose last moment is late would more often be one on
+which a message that had waited went out.)
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,16 +20,17 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.store import Store
 
-LONGEST = 50.0  # times the mean; what seems to be further away was drawn by another clock
+FURTHEST = 2.0  # stretches to the next moment; what seems to be further away was drawn by another clock
 HALF_A_DAY = SECONDS_A_DAY / 2
 KEPT = 14.0 * SECONDS_A_DAY  # s that a level stays without need
 HIGHEST = 3
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """The next moment, seconds since 1970, and the mean gap that it was drawn by, s."""
+    """The next moment, and the end of its stretch, both seconds since 1970. gap: the stretch's length, s."""
 
     at: float
+    until: float
     gap: float
 
 
@@ -56,11 +58,13 @@ class Slots:
         usable = slot is not None and self._holds(slot, gap)
         if slot is not None and usable and slot.at > self._clock.now():
             return False
-        after = Slot(at=self._clock.now() + self._chance.expovariate(1 / gap), gap=float(gap))
+        now = self._clock.now()
+        begin = max(slot.until, now) if slot is not None and usable else now
+        after = Slot(at=begin + self._chance.uniform(0, gap), until=begin + gap, gap=float(gap))
         return self._store.swap(self._name, slot, after) and usable
 
     def _holds(self, slot: Slot, gap: float) -> bool:
-        return slot.gap == gap and -gap <= slot.at - self._clock.now() <= LONGEST * gap
+        return slot.gap == gap and -gap <= slot.at - self._clock.now() <= FURTHEST * gap
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,11 +79,11 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     at: float = 0.0
 
     def gap(self, base: float) -> float:
-        """The mean gap, s."""
+        """The length of a stretch, s."""
         return base / (1 << self.level)
 
     def after(self, waiting: int, base: float, most: int, now: float) -> Pace:
-        """The pace once so many wait at a slot. base: the mean gap of level 0, s; most: messages of a day."""
+        """The pace once so many wait at a slot. base: the stretch at level 0, s; most: messages of a day."""
         if waiting > HALF_A_DAY / self.gap(base) and self.level < highest(base, most):
             return Pace(level=self.level + 1, needed=now, at=now)
         if self.level == 0:
@@ -93,10 +97,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def highest(base: float, most: int) -> int:
-    """The highest level of which a day has hardly ever more than so many messages."""
-    fits = [level for level in range(HIGHEST + 1) if _hardly_exceeded(SECONDS_A_DAY * (1 << level) / base) <= most]
+    """The highest level of which no day has more than so many messages; it may touch two stretches more than it has."""
+    fits = [level for level in range(HIGHEST + 1) if SECONDS_A_DAY * (1 << level) / base + 2 <= most]
     return max(fits, default=0)
-
-
-def _hardly_exceeded(mean: float) -> float:
-    return mean + 6 * math.sqrt(mean)

@@ -351,7 +351,7 @@ class Limits(Message, frozen=True, kw_only=True):
     the server takes a nullifier it never saw; ask_days: how long an agent asks for the other side; retention_days;
     clock_tolerance: s; contacts: at most, in one report; floor: tokens of a day are padded to multiples of it;
     delay: s, the longest random wait before a submission; retry_first, retry_last: s, backoff while pending;
-    submission_gap, declaration_gap: s, the mean between two submissions or declarations of an agent, real ones or
+    submission_gap, declaration_gap: s, the stretch with one submission or declaration of an agent, real ones or
     dummies; 0: no dummies;
     submissions: at most, of one user and day.
     """

@@ -102,7 +102,7 @@ def _tell_queued(desk: Desk, store: Store, as_json: bool) -> None:
         as_json,
         {"queued": True, "running": running, "about": round(moment) if when else None},
         f"Your report is sealed and waits. The running agent sends it {when or 'at its next moment'}, in place of a\n"
-        f"dummy; such moments come every {gap} in the mean. If it cannot be sent then, it goes out at the next one.",
+        f"dummy; such moments come every {gap}, each drawn. If it cannot be sent then, it goes out at the next one.",
         "The answer, and what was not accepted: spot status. To wait for it here: spot declare CODE --wait"
         if running
         else "[bold red]No agent is running[/], so nothing is sent yet: start it (spot run), or send it with --now.",

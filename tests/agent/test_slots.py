@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import statistics
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.slots import HALF_A_DAY, KEPT, LONGEST, Pace, Slot, Slots, highest
+from agent.slots import FURTHEST, HALF_A_DAY, KEPT, Pace, Slot, Slots, highest
 from tests.agent.clocks import NOON, VirtualClock
 
 if TYPE_CHECKING:
@@ -38,15 +38,18 @@ def test_the_first_look_draws_and_sends_nothing(slots: Slots, clock: VirtualCloc
     assert slots.next_at(GAP) > clock.now()
 
 
-def test_the_gaps_are_exponential(slots: Slots, clock: VirtualClock) -> None:
-    gaps = []
+def test_each_stretch_has_one_moment_anywhere_in_it(slots: Slots, clock: VirtualClock) -> None:
+    places = []
     slots.take(GAP)
-    for _ in range(1000):
-        gaps.append(slots.next_at(GAP) - clock.now())
+    for number in range(1000):
+        place = (slots.next_at(GAP) - NOON) / GAP - number
+        assert 0 <= place <= 1
+        places.append(place)
         clock.set(slots.next_at(GAP))
         assert slots.take(GAP)
-    assert statistics.mean(gaps) == pytest.approx(GAP, rel=0.1)
-    assert statistics.stdev(gaps) == pytest.approx(GAP, rel=0.15)
+    assert all(80 < sum(tenth <= 10 * place < tenth + 1 for place in places) < 120 for tenth in range(10))
+    together = sum((one - 0.5) * (other - 0.5) for one, other in pairwise(places)) / len(places)
+    assert abs(together) * 12 < 0.1, "where one is tells nothing of the next"
 
 
 def test_no_burst_after_a_sleep_and_none_twice(slots: Slots, store: Store, clock: VirtualClock) -> None:
@@ -68,7 +71,7 @@ def test_another_gap_or_a_clock_set_back_has_the_next_one_drawn_anew(
     assert slots.next_at(GAP / 2) == 0
     assert not slots.take(GAP / 2)
     assert slots.next_at(GAP / 2) > 0
-    store.put("slot", Slot(at=clock.now() + (LONGEST + 1) * GAP, gap=GAP))
+    store.put("slot", Slot(at=clock.now() + (FURTHEST + 1) * GAP, until=NOON, gap=GAP))
     assert slots.next_at(GAP) == 0
 
 

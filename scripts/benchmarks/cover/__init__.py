@@ -101,11 +101,18 @@ def _told(scene: Scene, lived: Lived, connections: list[Connection]) -> dict[str
     def seconds_of(real: float) -> float:
         return (lived.scale.at(real) - start) % SECONDS_A_DAY
 
-    rows = telling.features(days, keys, seconds_of)
-    questions: dict[str, set[Key]] = {"contacts": set(lived.met), "declared": lived.declared, "left": lived.left}
+    able = [key for key in keys if key in lived.could]
+    questions: dict[str, tuple[list[Key], set[Key]]] = {
+        "contacts": (keys, set(lived.met)),
+        "declared": (able, lived.declared),
+        "left": ([key for key in keys if key in lived.could | lived.waited], lived.left),
+    }
     told = {
-        name: {model: asdict(found) for model, found in telling.tell(rows, keys, yes).items()}
-        for name, yes in questions.items()
+        name: {
+            model: asdict(found)
+            for model, found in telling.tell(telling.features(days, among, seconds_of), among, yes).items()
+        }
+        for name, (among, yes) in questions.items()
     }
     return {
         "scene": asdict(scene),

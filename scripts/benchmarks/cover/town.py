@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 LOOKS = 43_200.0  # s between an agent's looks at the chains: rarer than in the field, where they would only hide more
 NEAR, SPAN, SAMPLES = 40.0, 1200.0, 60  # dB, s, and samples of every meeting
-DECLARING = 0.12  # of a device's days
+DECLARING = 0.15  # of the days on which a device could
 JOINS = 20  # tries
 MEETING = 0.5  # of a device's days
 BUSY = 12  # people that a busy device meets a day
@@ -76,11 +76,17 @@ class Scene:
 
 @dataclass(slots=True)
 class Lived:
-    """What happened to each device, which only the devices know, by (device, day of the play)."""
+    """What happened to each device, which only the devices know, by (device, day of the play).
+
+    could: those that had something to declare, of which the days of declaring are drawn. Others differ from these in
+    how many contacts there are, and in that there is none yet. waited: those that began with a report to be sent.
+    """
 
     scale: Timescale
     first_day: int
     met: dict[tuple[int, int], int] = field(default_factory=dict)
+    could: set[tuple[int, int]] = field(default_factory=set)
+    waited: set[tuple[int, int]] = field(default_factory=set)
     declared: set[tuple[int, int]] = field(default_factory=set)
     left: set[tuple[int, int]] = field(default_factory=set)
     dummies: int = 0
@@ -237,7 +243,7 @@ class Play:
 
     def _plan(self, day: int) -> list[tuple[float, Any]]:
         """What happens on a day, by the share of the day that has passed."""
-        drawn, most = self._drawn, max(self._scene.submission_gap and 86_400 // self._scene.submission_gap // 2, 3)
+        drawn, most = self._drawn, max(self._scene.submission_gap and 86_400 // self._scene.submission_gap // 3, 3)
         wanted: list[Device] = []
         for one in self._devices:
             if one.number >= self._scene.busy and drawn.random() < MEETING:
@@ -249,7 +255,11 @@ class Play:
         ]
         for one in self._devices[: self._scene.busy]:
             plan += [(drawn.uniform(0.3, 0.9), lambda one=one: self._meet(day, one)) for _ in range(BUSY)]
-        declaring = [one for one in self._devices if day > 1 and drawn.random() < DECLARING]
+        waiting = [one for one in self._devices if one.reporter.queued() is not None]
+        self._lived.waited |= {(one.number, day) for one in waiting}
+        able = [one for one in self._devices if day > 1 and one not in waiting and self._could_declare(one)]
+        self._lived.could |= {(one.number, day) for one in able}
+        declaring = [one for one in able if drawn.random() < DECLARING]
         plan += [(drawn.random(), lambda one=one: self._declare(day, one)) for one in declaring]
         return plan
 
@@ -266,11 +276,11 @@ class Play:
             key = (who.number, day)
             self._lived.met[key] = self._lived.met.get(key, 0) + 1
 
+    def _could_declare(self, one: Device) -> bool:
+        return bool(declarable(one.store, one.sync.account.parameters))
+
     async def _declare(self, day: int, one: Device) -> None:
-        mine = one.sync.account
-        days = declarable(one.store, mine.parameters)
-        if not days or one.reporter.queued() is not None:
-            return
+        days = declarable(one.store, one.sync.account.parameters)
         async with authority.opened(self._folder / authority.FOLDER, self._clock) as office:
             code = await report.make_code(office, day_of(self._clock.now()), 86_400 * 20)
         made = await one.reporter.make(code, set(days))
