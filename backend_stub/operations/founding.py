@@ -163,7 +163,7 @@ class _Founding:
             public_url=public[FOLDER],
             publish_every=plan.publish_every,
             database=plan.database,
-            declaration_wait=2 * plan.pool_wait,
+            declaration_wait=max(2 * plan.pool_wait, 0.0),  # a wait that is none is told of at the proxy
             **shared,
         )
         settings.write(self._folder / FOLDER, authority)

@@ -79,6 +79,10 @@ class User:
     issuer: int = 1
 
 
+TICKETS: dict[int, Iterator[int]] = defaultdict(itertools.count)
+"""The next ticket of each user, who may go on with the same backend elsewhere."""
+
+
 class World:
     """A running backend, and the outside's way to it."""
 
@@ -90,7 +94,6 @@ class World:
         self._following = asyncio.Lock()
         self._trusted: Trusted | None = None
         self._keys: tuple[Trusted, Keys] | None = None
-        self._tickets: dict[int, Iterator[int]] = defaultdict(itertools.count)
 
     # --- HTTP ---
 
@@ -203,7 +206,7 @@ class World:
 
     def ticket(self, user: User) -> contact.Ticket:
         """One of today that the user has not used."""
-        return contact.Ticket(self.clock.today, next(self._tickets[user.credential.secret]))
+        return contact.Ticket(self.clock.today, next(TICKETS[user.credential.secret]))
 
     async def send_submission(self, one: Submission, proxy: str = "") -> bytes:
         return await self.send("POST", (proxy or self.proxies[0]) + messages.SUBMISSION_PATH, messages.encode(one))

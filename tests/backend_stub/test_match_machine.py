@@ -62,6 +62,9 @@ class Knowing:
     def known(self) -> following.Known:
         return following.Known(WORLD.parameters, WORLD.keys)
 
+    def last(self) -> following.Known:
+        return self.known()
+
 
 Asked = tuple[int, int, int, int, int]
 """User, encounter, its day; by how many days the sender's day is off, and the ticket's number."""

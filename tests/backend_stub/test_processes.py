@@ -21,7 +21,7 @@ from protocol import contact, messages
 from protocol.timescale import read_timescale
 from tests.backend_stub import support
 from tests.backend_stub.processes import processes
-from tests.backend_stub.support import CURVE, Encounter, World
+from tests.backend_stub.support import CURVE, Encounter, World, TICKETS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,12 +46,11 @@ async def send_for_ever(there: World, user: User, proxy: str, load: Load, stop: 
     day = int(ScaledClock(read_timescale("1@0")).now() // 86400)
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(connector=connector) as asking:
-        tickets = itertools.count()
         while not stop.is_set():
             one = await asyncio.to_thread(
                 contact.submit,
                 *(CURVE, secrets.token_bytes, user.credential, key, user.issuer, Encounter().ccm, day),
-                contact.Ticket(day, next(tickets)),
+                contact.Ticket(day, next(TICKETS[user.credential.secret])),
             )
             try:
                 async with asking.post(proxy + messages.SUBMISSION_PATH, data=messages.encode(one)) as response:
