@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import secrets
 import sys
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from protocol import contact, messages
 from protocol.timescale import read_timescale
 from tests.backend_stub import support
 from tests.backend_stub.processes import processes
-from tests.backend_stub.support import CURVE, Encounter, World, TICKETS
+from tests.backend_stub.support import CURVE, TICKETS, Encounter, World
 
 if TYPE_CHECKING:
     from pathlib import Path
