@@ -38,11 +38,13 @@ def draw(store: Store, chance: chances.Random, day: int, submissions: int) -> Ti
     while True:
         before = store.get(USED, Used)
         days = dict(before.days) if before else {}
-        used = int.from_bytes(days.pop(day, b""), "little")
-        free = [number for number in range(submissions) if not used >> number & 1]
-        if not free:
+        used = bytearray(days.pop(day, b"").ljust(-(-submissions // 8), b"\0"))
+        if int.from_bytes(used, "little") & (every := (1 << submissions) - 1) == every:
             raise QuotaRefused("this device has submitted as much as it may today; it goes on tomorrow")
-        number = chance.choice(free)
-        days[day] = (used | 1 << number).to_bytes(-(-max(submissions, used.bit_length()) // 8), "little")
+        number = chance.randrange(submissions)
+        while used[number // 8] >> number % 8 & 1:
+            number = chance.randrange(submissions)
+        used[number // 8] |= 1 << number % 8
+        days[day] = bytes(used)
         if store.swap(USED, before, Used(dict(list(days.items())[-DAYS_KEPT:]))):  # the latest day is the last one
             return Ticket(day, number)

@@ -47,7 +47,7 @@ SETTINGS = {  # seconds of that clock
     "limits.retry_last": 1200,
     "limits.submission_gap": 0,
     "limits.declaration_gap": 0,
-    "limits.submissions": 1 << 20,  # its light clients are few
+    "limits.submissions": 1 << 14,  # its light clients are few
 }
 PUBLISH_EVERY = 600.0
 POOL_WAIT = 0.3  # s
