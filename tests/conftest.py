@@ -37,6 +37,16 @@ def found_secrets(text: str) -> list[str]:
     return [f"{kind}: {match.group()}" for kind, look in SECRETS.items() for match in look.finditer(text)]
 
 
+LONGEST = ("two_machines", "ble_vm_recovery", "faults", "without_arkworks", "demo")
+"""The modules that take minutes, which start first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones first, so that none of them is left over for the end."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def kept_log() -> Iterator[None]:
     """Keep what our rooms log at any level, and what libraries log from a warning on."""

@@ -3,6 +3,9 @@
 What goes out goes out at moments drawn before, with or without something to say, and in the same sizes through the same
 proxies: with the same draws, a device with contacts and a report puts exactly on the wire what one without them does.
 `scripts/bench cover` captures weeks of real traffic and has classifiers look at it.
+
+**Not prevented** where the authority is too busy to answer in time: it answers an accepted report, whose contacts it
+checks, some steps later than a dummy. The bench told days of declaring on such a machine; here answers take no time.
 """
 
 from __future__ import annotations
