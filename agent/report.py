@@ -53,6 +53,10 @@ class Undelivered(Unreachable):
         self.not_mine = frozenset(not_mine)
 
 
+class StillChecked(Unreachable):
+    """The authority has the report, but had no outcome when its answer was due."""
+
+
 class ReportRefused(Refused):
     """The authority refused contacts of the report; they are named."""
 
@@ -146,8 +150,8 @@ class Reporter:
     async def send(self, stored: StoredReport) -> Receipt:
         """Send a report through drawn proxies and note the answer. Sending it again later is safe.
 
-        Raises Unreachable, CodeRefused, ReportRefused; NotMine for a report by former parameters; KeyChanged where the
-        parameters have run out.
+        Raises Unreachable, StillChecked, CodeRefused, ReportRefused; NotMine for a report by former parameters;
+        KeyChanged where the parameters have run out.
         """
         now = self._member.account_at(self._clock.now()).parameters
         report = messages.decode(messages.Report, stored.report)
@@ -160,6 +164,8 @@ class Reporter:
                 # Whatever it is: a proxy says it. Only the sealed answer is the authority's word.
                 raise Unreachable(f"{failure.text}; the report is kept: run the same command again") from None
             receipt = RUN_OUT
+        if receipt.problem == declaration.CHECKING.problem:
+            raise StillChecked("the authority is still checking the report, which is kept: run the same command again")
         self._note(stored, receipt)
         return outcome(self._store, stored, receipt)
 

@@ -98,9 +98,9 @@ class AuthoritySettings(Settings, frozen=True, kw_only=True):
     so many of its last days the next key is in use already; invitation_days: how long an invitation is valid;
     lapse_days: how long after its last credential a member may still renew; workers: how many processes check declared
     lists; none: threads do it, and long lists slow the other answers down; reports_mib: MiB of reports that are checked
-    at once, which take five times as much memory; declaration_wait: real seconds, more than a busy machine takes to
-    check a short list: with 0.1 s for each 16 KiB, answers come at multiples of it; static: where both chains are
-    written as files, for any web server to serve, seen from the part's folder;
+    at once, which take five times as much memory; declaration_wait: real seconds until a report is
+    answered, with 0.1 for each 16 KiB of it; who gets no outcome by then sends it again later; static: where both
+    chains are written as files, for any web server to serve, seen from the part's folder;
     database: a PostgreSQL instead of SQLite in its folder.
     """
 

@@ -45,6 +45,12 @@ _NONCE = 12
 _RECEIPT_OVERHEAD = _NONCE + 16
 
 
+CHECKING = messages.Receipt(
+    accepted=False, problem="checking", text="the authority is still checking this report; send it again later"
+)
+"""The receipt of a report whose checks are not over when its answer is due: the same report gets another one later."""
+
+
 class Reason(enum.IntEnum):
     """Why a declared contact is refused; one byte a contact in the receipt."""
 
@@ -210,7 +216,7 @@ def receipt_size(sealed: SealedReport) -> int:
 def seal_receipt(random: Random, receipt: Receipt, reply_key: bytes, size: int) -> bytes:
     """The answer under the report's reply key, `size` bytes.
 
-    The nonce is drawn: an authority put back to an older state may have another answer to the same report.
+    The nonce is drawn: one key seals CHECKING and the outcome, or what an authority put back to an older state says.
     """
     padded = messages.pad(messages.encode(receipt), size - _RECEIPT_OVERHEAD)
     nonce = random(_NONCE)

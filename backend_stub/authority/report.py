@@ -1,7 +1,7 @@
 """How the authority takes a report (*Sig_Verify, CCM_Verify*): a code, the checks, one answer for one report.
 
-From unsealing on, whatever is wrong is said under the report's reply key, in an answer of one size and pace. A report
-has one answer for ever, the first that was written down: proxies may repeat reports, and a reply key may serve once.
+From unsealing on, whatever is wrong is said under the report's reply key, in an answer of one size. A report has one
+answer for ever, the first that was written down: proxies may repeat reports.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import base64
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,7 +21,6 @@ from backend_stub.authority.join import hash_of
 from backend_stub.authority.verifying import Grounds
 from backend_stub.clock import today
 from backend_stub.keyring import keys
-from backend_stub.network import pacing
 from backend_stub.storage import database as db
 from backend_stub.storage import tables
 from protocol import declaration, encounter, messages, parameters
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 10  # different reports for one code
-PACE = 0.1 / messages.REPORT_CLASSES[0]  # real seconds a byte: more than checking so many contacts takes
 REFERENCE_BYTES = 5
 FEW = 32  # contacts: fewer are checked in a thread, which is done before a worker has begun
 AT_ONCE = 128  # contacts: between two such pieces, other reports have their turn
@@ -65,19 +63,32 @@ class RemovedMeanwhile(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """How a report is answered: under which key, in how many bytes."""
+
+    random: Random = field(repr=False)
+    key: bytes = field(repr=False)
+    size: int
+
+    def seal(self, receipt: Receipt) -> bytes:
+        """The answer that says this."""
+        return declaration.seal_receipt(self.random, receipt, self.key, self.size)
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
-    """A report out of its seal. `code`: the hash of its code; `size`: of its answer, in bytes."""
+    """A report out of its seal. `code`: the hash of its code."""
 
     report: Report
     body: ReportBody
     code: bytes
     digest: bytes
-    size: int
-    random: Random
+    reply: Reply
 
-    def seal(self, receipt: Receipt) -> bytes:
-        """The answer that says this."""
-        return declaration.seal_receipt(self.random, receipt, self.body.reply_key, self.size)
+    @property
+    def is_dummy(self) -> bool:
+        """Whether nobody declares anything by it."""
+        return not self.body.code
 
 
 async def make_code(authority: Authority, onset: int, valid_seconds: int) -> str:
@@ -89,28 +100,16 @@ async def make_code(authority: Authority, onset: int, valid_seconds: int) -> str
     return code
 
 
-async def declare(authority: Authority, sealed: SealedReport) -> tuple[bytes, float]:
-    """The sealed answer to a sealed report, and the event loop's time before which it may not be given.
-
-    Who waits for that time holds nothing of the report any more. Raises NotMine or Malformed where it cannot be opened.
-    """
-    loop = asyncio.get_running_loop()
-    began, step = loop.time(), authority.told.declaration_wait + len(sealed.sealed) * PACE
+async def unseal(authority: Authority, sealed: SealedReport) -> Opened:
+    """The report in it. Raises NotMine or Malformed where it cannot be opened."""
     now = authority.clock.now()
     known = await authority.database.run(lambda connection: chains.known(connection, sealed.parameters, now))
     if known is None:
         raise NotMine("this report was made by parameters that are not in use; sync, then declare again")
-    opened = await asyncio.to_thread(_open, authority, known.seal_key, sealed)
-    if not opened.body.code:
-        return opened.seal(DUMMY), pacing.due(began, step)
-    # A report that comes again while it is checked waits for the answer: no code has more checked than its attempts.
-    lock = authority.under_way.setdefault(opened.digest, asyncio.Lock())
-    async with lock:
-        answer = await _answer(authority, opened)
-        return answer, pacing.due(began, step)
+    return await asyncio.to_thread(_unseal, authority, known.seal_key, sealed)
 
 
-def _open(authority: Authority, seal_key: bytes, sealed: SealedReport) -> Opened:
+def _unseal(authority: Authority, seal_key: bytes, sealed: SealedReport) -> Opened:
     report = declaration.unseal(keys.read_seal(authority.folder, seal_key), sealed)
     body = messages.decode(messages.ReportBody, report.body)
     try:
@@ -118,10 +117,14 @@ def _open(authority: Authority, seal_key: bytes, sealed: SealedReport) -> Opened
     except Malformed:
         code = b""  # no code's hash
     digest = declaration.digest_of(report.body, sealed.parameters)
-    return Opened(report, body, code, digest, declaration.receipt_size(sealed), authority.random)
+    reply = Reply(authority.random, body.reply_key, declaration.receipt_size(sealed))
+    return Opened(report, body, code, digest, reply)
 
 
-async def _answer(authority: Authority, opened: Opened) -> bytes:
+async def answer(authority: Authority, opened: Opened) -> bytes:
+    """The sealed answer to a report, once it is checked; to a dummy, a refusal without a look. Raises SpotError."""
+    if opened.is_dummy:
+        return opened.reply.seal(DUMMY)
     claimed = await authority.database.run(lambda connection: _claim(connection, opened))
     if isinstance(claimed, bytes):
         return claimed
@@ -143,12 +146,12 @@ async def _claim(connection: AsyncConnection, opened: Opened) -> bytes | Row[Any
     codes, reports = tables.codes, tables.reports
     code = (await connection.execute(select(codes).where(codes.c.hash == opened.code))).one_or_none()
     if code is None:
-        return opened.seal(Objection("code-unknown", "there is no such code; check it and type it again").receipt)
+        return opened.reply.seal(Objection("code-unknown", "there is no such code; check it and type it again").receipt)
     known = (await connection.execute(select(reports.c.answer).where(reports.c.digest == opened.digest))).one_or_none()
     if known is None:
         count = select(func.count()).select_from(reports).where(reports.c.code == opened.code)
         if (await connection.scalar(count) or 0) >= ATTEMPTS:
-            return opened.seal(Objection("code-attempts", f"this code was tried too often; {AGAIN}").receipt)
+            return opened.reply.seal(Objection("code-attempts", f"this code was tried too often; {AGAIN}").receipt)
         await connection.execute(insert(reports).values(digest=opened.digest, code=opened.code))
     elif known.answer is not None:
         earlier: bytes = known.answer
@@ -275,7 +278,7 @@ async def _write_answer(connection: AsyncConnection, opened: Opened, receipt: Re
     """The report's one answer: this one, unless another was written meanwhile."""
     reports = tables.reports
     unanswered = update(reports).where(reports.c.digest == opened.digest, reports.c.answer.is_(None))
-    await connection.execute(unanswered.values(answer=opened.seal(receipt)))
+    await connection.execute(unanswered.values(answer=opened.reply.seal(receipt)))
     answer = await _answered(connection, opened)
     if answer is None:
         raise StorageError("a report was forgotten while it was checked; send it again")

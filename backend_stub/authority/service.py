@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from aiohttp import web as http
 from sqlalchemy import exists, func, select
 
 from backend_stub import settings
-from backend_stub.authority import chains, files, join, report, rotation
+from backend_stub.authority import chains, files, join, report, rotation, taking
 from backend_stub.authority.progress import STALE
 from backend_stub.authority.workers import Workers
 from backend_stub.clock import today
@@ -71,7 +70,7 @@ class Current:
 class Authority:
     """All that the authority works with; the command line has one on the same database while it runs.
 
-    under_way: the digests of reports that are being answered.
+    under_way: the checks of reports that are not over, by the reports' digests.
     """
 
     folder: Path
@@ -81,7 +80,7 @@ class Authority:
     random: Random
     database: Database
     workers: Workers
-    under_way: WeakValueDictionary[bytes, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    under_way: dict[bytes, asyncio.Task[bytes | None]] = field(default_factory=dict)
     _current: Current | None = field(default=None, repr=False)
 
     @property
@@ -126,7 +125,7 @@ async def opened(
         raise StorageError(f"{folder / DATABASE} is missing; bring it back from a copy, or make a new backend")
     opened = db.opened(folder / DATABASE, tables.AUTHORITY, told.database)
     async with opened as database, Workers(told.workers) as workers:
-        yield Authority(
+        authority = Authority(
             folder=folder,
             told=told,
             clock=clock,
@@ -135,6 +134,10 @@ async def opened(
             database=database,
             workers=workers,
         )
+        try:
+            yield authority
+        finally:
+            await taking.stop(authority)
 
 
 class Desk:
@@ -167,13 +170,14 @@ class Desk:
         """A sealed receipt for a sealed report."""
         web.check_proxy(request, (await self._authority.current()).trusted.parameters)
         self._declarations.check(request)  # strangers use up nothing of it
-        with self._room.taken() as take:
-            answer, due = await report.declare(
+        with ExitStack() as room:
+            take = room.enter_context(self._room.taken())
+            taken = await taking.take(
                 self._authority,
                 await web.read_message(request, messages.SealedReport, web.DECLARATION_LIMIT, take),
+                room,
             )
-        await asyncio.sleep(due - asyncio.get_running_loop().time())
-        return web.answer_bytes(answer)
+        return web.answer_bytes(await taken.answer())
 
     async def heads(self, request: http.Request) -> http.Response:
         """How far the two chains go."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,13 +13,14 @@ from aiohttp import web
 from msgspec.structs import replace as replaced
 
 from agent.kept import State
-from agent.report import Reporter, ReportRefused, declarable
+from agent.report import Reporter, ReportRefused, StillChecked, declarable
 from protocol import declaration, messages
 from protocol.errors import CodeRefused, KeyChanged, NotMine, Refused, Unreachable
 from tests.agent import joined
 from tests.agent.clocks import NOON, VirtualClock
 from tests.agent.joined import met, world
 from tests.agent.servers import answering, problem, serving
+from tests.agent.test_cli import start
 
 if TYPE_CHECKING:
     from agent.store import Store
@@ -129,6 +132,39 @@ async def test_contacts_of_a_removed_proxy_are_asked_for_again(
     assert [one.record for one in store.encounters() if one.id == again.id] == [b"another"]
 
 
+async def test_a_report_that_is_still_checked_is_kept_and_sent_again(
+    store: Store, reporter: Reporter, server: Server
+) -> None:
+    stored = await reporter.make(CODE, [DAY])
+    authority_says(server, declaration.CHECKING)
+    with pytest.raises(StillChecked, match="run the same command again"):
+        await reporter.send(stored)
+    assert len(server.bodies) == 1, "no other proxy is asked"
+    assert reporter.outstanding(CODE) == reporter.queued() == stored
+    assert not any(one.declared for one in store.encounters())
+    authority_says(server, messages.Receipt(accepted=True, reference="r"))
+    assert (await reporter.send(stored)).reference == "r"
+
+
+async def test_declare_now_asks_again_until_it_is_checked(store: Store, reporter: Reporter, server: Server) -> None:
+    stored = await reporter.make(CODE, [DAY])
+    authority_says(server, declaration.CHECKING)
+    process = start(store.folder, "declare", CODE, "--now", "--json")
+    while not server.bodies:
+        assert process.poll() is None
+        await asyncio.sleep(0.05)
+    authority_says(server, messages.Receipt(accepted=True, reference="r"))
+    output, errors = await asyncio.to_thread(process.communicate, timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert json.loads(output)["reference"] == "r"
+    assert {declaration_in(body) for body in server.bodies} == {stored.report}
+    assert len(server.bodies) == 2
+
+
+def declaration_in(body: bytes) -> bytes:
+    return messages.encode(declaration.unseal(world().seal, messages.decode(messages.SealedReport, body)))
+
+
 # --- what anybody else says ---
 
 
@@ -161,11 +197,7 @@ async def test_repeating_repeats_the_same_report(reporter: Reporter, server: Ser
     server.answer = problem(503, {"type": "urn:spot:unreachable", "detail": "later"})
     with pytest.raises(Unreachable, match="later"):
         await reporter.send(stored)
-    inner = {
-        messages.encode(declaration.unseal(world().seal, messages.decode(messages.SealedReport, body)))
-        for body in server.bodies
-    }
-    assert inner == {stored.report}
+    assert {declaration_in(body) for body in server.bodies} == {stored.report}
     assert len(set(server.bodies)) == 3, "sealed afresh"
 
 

@@ -2,15 +2,15 @@
 
 What goes out goes out at moments drawn before, with or without something to say, and in the same sizes through the same
 proxies: with the same draws, a device with contacts and a report puts exactly on the wire what one without them does.
+An answer to a declaration comes at a time of its own, also where the checks of a report take longer.
 `scripts/bench cover` captures weeks of real traffic and has classifiers look at it.
-
-**Not prevented** where the authority is too busy to answer in time: it answers an accepted report, whose contacts it
-checks, some steps later than a dummy. The bench told days of declaring on such a machine; here answers take no time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
+import secrets
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from agent.kept import State
 from agent.report import Reporter
 from agent.submitting import Submitting
 from agent.sync import Sync
+from backend_stub.authority import report, taking
 from protocol import chain, contact, declaration, hashing, messages
 from protocol.encounter import SECONDS_A_DAY, ccm_of
 from tests.agent import joined
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
     import pytest
 
     from agent.store import Store
+    from tests.backend_stub.support import World
 
     Note = Callable[[str, bytes], bytes]
 
 CODE = "ABCD-EFGH-IJKL-2345"
 DAY = 20_000
+LATE = 5.0  # s: an answer that is not there by then waits for the checks
 SUBMISSIONS, DECLARATIONS = 7200, 14_400  # s, the mean gaps
 
 
@@ -106,7 +109,7 @@ class Seen:
 
 
 async def watched(
-    folder: Path, days: float, *, contacts: int = 0, signing: bool = False, report: bool = False
+    folder: Path, days: float, *, contacts: int = 0, signing: bool = False, declares: bool = False
 ) -> list[Seen]:
     """What a device sends in so many days, over real connections, drawing its moments and proxies from one seed."""
     store, clock, seen = joined.make_store(folder), VirtualClock(NOON), []
@@ -133,14 +136,14 @@ async def watched(
         reporter = Reporter(world().curve, chance, store, clock)
         for number in range(contacts):
             meets(store, f"contact {number}", NOON + number * 4000, signing=signing)
-        if report:
+        if declares:
             await reporter.make(CODE, [DAY])
         while clock.now() < NOON + days * SECONDS_A_DAY:
             await sync.step()
             clock.set(max(sync.next_step(), clock.now()))
         states = [one.state for one in store.encounters()]
         assert states.count(State.SIGNED) == 3 + contacts * signing, "what there was to send was sent"
-        assert any(one.declared for one in store.encounters()) is report
+        assert any(one.declared for one in store.encounters()) is declares
     store.close()
     return seen
 
@@ -150,8 +153,8 @@ async def test_contacts_and_a_report_change_nothing_on_the_wire(tmp_path: Path) 
     assert len(nothing) > 40
     assert await watched(tmp_path / "pending", 1.5, contacts=4) == nothing
     assert await watched(tmp_path / "signed", 1.5, contacts=4, signing=True) == nothing
-    assert await watched(tmp_path / "report", 1.5, report=True) == nothing
-    assert await watched(tmp_path / "all", 1.5, contacts=4, signing=True, report=True) == nothing
+    assert await watched(tmp_path / "report", 1.5, declares=True) == nothing
+    assert await watched(tmp_path / "all", 1.5, contacts=4, signing=True, declares=True) == nothing
 
 
 async def test_a_contact_that_asked_out_of_turn_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +173,7 @@ async def test_a_contact_that_asked_out_of_turn_would_be_seen(tmp_path: Path, mo
 async def test_dummies_of_another_size_than_reports_would_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reporter, "size", lambda self: messages.REPORT_CLASSES[self.queued() is not None])
     nothing = await watched(tmp_path / "nothing", 0.7)
-    assert await watched(tmp_path / "report", 0.7, report=True) != nothing
+    assert await watched(tmp_path / "report", 0.7, declares=True) != nothing
 
 
 async def test_without_dummies_there_would_be_contacts_to_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +184,40 @@ async def test_without_dummies_there_would_be_contacts_to_see(tmp_path: Path, mo
     nothing = await watched(tmp_path / "nothing", 0.7)
     contacts = await watched(tmp_path / "contacts", 0.7, contacts=2, signing=True)
     assert len(contacts) > len(nothing)
+
+
+# --- the time of an answer ---
+
+
+async def waits_longer_than_a_dummy(there: World, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a report is not answered as long as its checks go on: who watches would see it wait."""
+    go_on, honest = asyncio.Event(), report._check
+
+    async def long(*given: Any) -> Any:
+        await go_on.wait()
+        return await honest(*given)
+
+    monkeypatch.setattr(report, "_check", long)
+    user, other = await there.pair()
+    made = await there.report(user, await there.code(), [await there.meet(user, other)])
+    trusted, (nothing, _) = await there.trusted(), declaration.dummy(secrets.token_bytes)
+    dummy = declaration.seal(nothing, trusted.parameters.seal_key, trusted.head.hash)
+    url = there.proxies[0] + messages.DECLARATION_PATH
+    asked = [asyncio.create_task(there.send("POST", url, messages.encode(one))) for one in (made.sealed, dummy)]
+    await asyncio.wait(asked[1:])
+    answered, _ = await asyncio.wait(asked[:1], timeout=LATE)
+    go_on.set()
+    await asyncio.gather(*asked)
+    return not answered
+
+
+async def test_a_report_is_answered_when_a_dummy_is(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not await waits_longer_than_a_dummy(there, monkeypatch)
+
+
+async def test_an_answer_once_it_is_known_would_be_late(there: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def when_checked(taken: taking.Taken) -> bytes:
+        return await taken.checks or b""
+
+    monkeypatch.setattr(taking.Taken, "answer", when_checked)
+    assert await waits_longer_than_a_dummy(there, monkeypatch)

@@ -256,9 +256,11 @@ class World:
 
     async def send_report(self, declaring: Declaring, proxy: str = "") -> bytes:
         url = (proxy or self.proxies[0]) + messages.DECLARATION_PATH
-        answer = await self.send("POST", url, messages.encode(declaring.sealed))
-        assert len(answer) == declaration.receipt_size(declaring.sealed)
-        return answer
+        while True:
+            answer = await self.send("POST", url, messages.encode(declaring.sealed))
+            assert len(answer) == declaration.receipt_size(declaring.sealed)
+            if declaration.open_receipt(answer, declaring.reply_key) != declaration.CHECKING:
+                return answer
 
     async def declare(
         self, user: User, code: str, contacts: Sequence[tuple[Encounter, ContactRecord]], role: int = 0

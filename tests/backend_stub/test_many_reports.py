@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent import transport
-from backend_stub.authority import report
+from backend_stub.authority import taking
 from backend_stub.network import calling, certificates
 from backend_stub.network.rates import Room
 from backend_stub.operations.founding import Plan
@@ -66,7 +66,7 @@ async def test_a_report_that_waits_for_its_pace_is_not_in_memory(there: World, m
     url = there.backend.authority + messages.DECLARATION_PATH
     await there.send("POST", url, messages.encode(await unknown(there)))
     sealed = messages.encode(await unknown(there, 600_000))
-    monkeypatch.setattr(report, "PACE", 3 / len(sealed))
+    monkeypatch.setattr(taking, "PACE", 3 / len(sealed))
     tracemalloc.start()
     try:
         head = f"POST {messages.DECLARATION_PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(sealed)}\r\n\r\n"
@@ -89,7 +89,7 @@ async def test_heads_are_answered_while_100_reports_wait(
     monkeypatch.setattr(calling, "CONNECTIONS", 4)
     async with limited(tmp_path / "backend", clock, PROXY) as there:
         sealed = messages.encode(await unknown(there))
-        monkeypatch.setattr(report, "PACE", 3 / len(sealed))
+        monkeypatch.setattr(taking, "PACE", 3 / len(sealed))
         url = there.proxies[0] + messages.DECLARATION_PATH
         waiting = [asyncio.create_task(there.send("POST", url, sealed)) for _ in range(4)]
         await asyncio.sleep(0.5)
@@ -104,7 +104,7 @@ async def test_reports_in_hand_are_bounded_by_their_bytes(
     async with limited(tmp_path / "backend", clock, PROXY, reports_mib=8) as there:
         url = there.proxies[0] + messages.DECLARATION_PATH
         sealed = messages.encode(await unknown(there, 2_000_000))
-        monkeypatch.setattr(report, "PACE", 2 / len(sealed))
+        monkeypatch.setattr(taking, "PACE", 2 / len(sealed))
         said = await asyncio.gather(*(there.send("POST", url, sealed) for _ in range(3)), return_exceptions=True)
         assert sum(isinstance(one, bytes) for one in said) == 1
         assert {one.after for one in said if isinstance(one, Unreachable)} == {2.0}

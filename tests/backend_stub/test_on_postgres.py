@@ -65,10 +65,10 @@ async def test_reports_to_two_authorities_at_once(
 
         async def declare(*reports: Declaring) -> list[Receipt]:
             at = (one, other) * len(reports)
-            asked = (report.declare(office, each.sealed) for office, each in zip(at, reports, strict=False))
-            answers = await asyncio.gather(*asked)
+            opened = [await report.unseal(office, each.sealed) for office, each in zip(at, reports, strict=False)]
+            answers = await asyncio.gather(*map(report.answer, at, opened))
             pairs = zip(answers, reports, strict=True)
-            return [declaration.open_receipt(answer, each.reply_key) for (answer, _), each in pairs]
+            return [declaration.open_receipt(answer, each.reply_key) for answer, each in pairs]
 
         code = await there.code()
         bad = [(Encounter(), record) for _, record in met]
@@ -95,7 +95,7 @@ async def test_reports_to_two_authorities_at_once(
         async def slow(office: Authority, *rest: Any) -> Any:
             grounds = await check(office, *rest)
             async with authority.opened(there.backend.folder / "authority", late) as later:
-                await report._answer(later, rest[0])
+                await report.answer(later, rest[0])
             return grounds
 
         before = await spent(one), len(await waiting(one))

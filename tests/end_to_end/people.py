@@ -13,7 +13,7 @@ from agent import account, exposure
 from agent.epochs import Epochs
 from agent.kept import State
 from agent.proximity import Proximity
-from agent.report import Reporter, declarable
+from agent.report import Reporter, StillChecked, declarable
 from agent.store import Store, create_store
 from agent.sync import Sync
 from backend_stub.operations.founding import Plan, found
@@ -92,7 +92,9 @@ class Person:
         if stored is None:
             days = declarable(self.store, self.sync_.account.parameters)
             stored = await self.reporter.make(code, set(days))
-        return await self.reporter.send(stored)
+        while True:
+            with contextlib.suppress(StillChecked):
+                return await self.reporter.send(stored)
 
     def risks(self) -> list[DayRisk]:
         """What the agent knows of exposures."""

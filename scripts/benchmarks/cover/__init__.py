@@ -26,6 +26,7 @@ from scripts.benchmarks.tables import machine, machine_text, notes, show
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Collection
 
     from scripts.benchmarks.cover.capture import Connection
     from scripts.benchmarks.cover.telling import Key
@@ -73,8 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _goals(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    found = facts["scenes"]["cover"]["told"]
-    return [found["contacts"], found["declared"]]
+    return list(facts["scenes"]["cover"]["told"].values())
 
 
 def _scene(shown: Progress, name: str, scene: Scene, keep: Path | None) -> dict[str, Any]:
@@ -101,17 +101,14 @@ def _told(scene: Scene, lived: Lived, connections: list[Connection]) -> dict[str
     def seconds_of(real: float) -> float:
         return (lived.scale.at(real) - start) % SECONDS_A_DAY
 
-    able = [key for key in keys if key in lived.could]
-    questions: dict[str, tuple[list[Key], set[Key]]] = {
-        "contacts": (keys, set(lived.met)),
-        "declared": (able, lived.declared),
-        "left": ([key for key in keys if key in lived.could | lived.waited], lived.left),
+    questions: dict[str, tuple[Collection[Key], Collection[Key]]] = {
+        "contacts": (keys, lived.met),
+        "declared": (lived.could, lived.declared),
+        "left": (lived.left | lived.instead, lived.left),
     }
+    rows = telling.features(days, keys, seconds_of)
     told = {
-        name: {
-            model: asdict(found)
-            for model, found in telling.tell(telling.features(days, among, seconds_of), among, yes).items()
-        }
+        name: {model: asdict(found) for model, found in telling.tell(rows, keys, among, yes).items()}
         for name, (among, yes) in questions.items()
     }
     return {
@@ -179,7 +176,7 @@ def _show(facts: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(facts, indent=2))
         return
     rows = []
-    names = {"contacts": "a day with contacts", "declared": "a day of declaring", "left": "a day a report left"}
+    names = {"contacts": "a day with contacts", "declared": "a day of declaring", "left": "a report left, not a dummy"}
     for scene, one in facts["scenes"].items():
         for question, models in one["told"].items():
             rows += [

@@ -94,8 +94,15 @@ class Told:
     no: int
 
 
-def tell(rows: np.ndarray[Any, Any], keys: Sequence[Key], yes: Collection[Key]) -> dict[str, Told]:
-    """By each classifier, trained on other devices than it is asked about. Empty where a class has too few days."""
+def tell(
+    rows: np.ndarray[Any, Any], keys: Sequence[Key], among: Collection[Key], yes: Collection[Key]
+) -> dict[str, Told]:
+    """By each classifier, trained on other devices than it is asked about. Empty where a class has too few days.
+
+    rows: of these keys. among: which of them are asked about; yes: what is to be told.
+    """
+    asked = [index for index, key in enumerate(keys) if key in among]
+    rows, keys = rows[asked], [keys[index] for index in asked]
     labels = np.array([key in yes for key in keys])
     devices = np.array([device for device, _ in keys])
     if min(labels.sum(), (~labels).sum()) < FOLDS or len(set(devices)) < FOLDS:

@@ -79,16 +79,18 @@ class Lived:
     """What happened to each device, which only the devices know, by (device, day of the play).
 
     could: those that had something to declare, of which the days of declaring are drawn. Others differ from these in
-    how many contacts there are, and in that there is none yet. waited: those that began with a report to be sent.
+    how many contacts there are, and in that there is none yet. left: those on which a report left; instead: those on
+    which a dummy did, where a report would have if somebody who could declare had done so. wanting: whose has not yet.
     """
 
     scale: Timescale
     first_day: int
     met: dict[tuple[int, int], int] = field(default_factory=dict)
     could: set[tuple[int, int]] = field(default_factory=set)
-    waited: set[tuple[int, int]] = field(default_factory=set)
     declared: set[tuple[int, int]] = field(default_factory=set)
     left: set[tuple[int, int]] = field(default_factory=set)
+    instead: set[tuple[int, int]] = field(default_factory=set)
+    wanting: set[int] = field(default_factory=set)
     dummies: int = 0
     submitted: int = 0
     signed: int = 0
@@ -255,12 +257,12 @@ class Play:
         ]
         for one in self._devices[: self._scene.busy]:
             plan += [(drawn.uniform(0.3, 0.9), lambda one=one: self._meet(day, one)) for _ in range(BUSY)]
-        waiting = [one for one in self._devices if one.reporter.queued() is not None]
-        self._lived.waited |= {(one.number, day) for one in waiting}
-        able = [one for one in self._devices if day > 1 and one not in waiting and self._could_declare(one)]
+        idle = [one for one in self._devices if one.reporter.queued() is None]
+        able = [one for one in idle if day > 1 and self._could_declare(one)]
         self._lived.could |= {(one.number, day) for one in able}
-        declaring = [one for one in able if drawn.random() < DECLARING]
-        plan += [(drawn.random(), lambda one=one: self._declare(day, one)) for one in declaring]
+        for one in able:
+            work = self._declare if drawn.random() < DECLARING else self._only_want
+            plan.append((drawn.random(), lambda one=one, work=work: work(day, one)))
         return plan
 
     async def _meet(self, day: int, *both: Device) -> None:
@@ -279,12 +281,16 @@ class Play:
     def _could_declare(self, one: Device) -> bool:
         return bool(declarable(one.store, one.sync.account.parameters))
 
+    async def _only_want(self, _day: int, one: Device) -> None:
+        self._lived.wanting.add(one.number)
+
     async def _declare(self, day: int, one: Device) -> None:
         days = declarable(one.store, one.sync.account.parameters)
         async with authority.opened(self._folder / authority.FOLDER, self._clock) as office:
             code = await report.make_code(office, day_of(self._clock.now()), 86_400 * 20)
         made = await one.reporter.make(code, set(days))
         self._lived.declared.add((one.number, day))
+        self._lived.wanting.discard(one.number)
         if not self._scene.declaration_gap:
             SOURCE.set(address_of(one.number))
             await one.reporter.send(made)
@@ -302,19 +308,28 @@ class Play:
 
 @contextmanager
 def sending_noted(lived: Lived) -> Iterator[None]:
-    """Note when real reports leave; where they are of no size of their dummies, see to that."""
-    honest = Reporter.send
+    """Note when reports leave, and dummies where one would have."""
+    honest, honestly = Reporter.send, Reporter.pretend
+
+    def now(reporter: Any) -> tuple[int, int]:
+        return int(reporter._store.folder.name.rpartition("-")[2]), lived.day_at(time.time())  # noqa: SLF001
 
     async def send(self: Reporter, stored: Any) -> Any:
-        device = int(self._store.folder.name.rpartition("-")[2])
-        lived.left.add((device, lived.day_at(time.time())))
+        lived.left.add(now(self))
         return await honest(self, stored)
 
-    Reporter.send = send  # type: ignore[method-assign]
+    async def pretend(self: Reporter) -> None:
+        device, day = now(self)
+        if device in lived.wanting:
+            lived.wanting.discard(device)
+            lived.instead.add((device, day))
+        await honestly(self)
+
+    Reporter.send, Reporter.pretend = send, pretend  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Reporter.send = honest  # type: ignore[method-assign]
+        Reporter.send, Reporter.pretend = honest, honestly  # type: ignore[method-assign]
 
 
 @contextmanager
