@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 from agent import quota, transport
-from agent.drawing import backoff, draw_proxy
+from agent.drawing import backoff, draw_proxy, next_group
 from agent.following import look_soon
 from agent.kept import Encounter, State
 from agent.slots import Pace, Slots
@@ -87,20 +87,29 @@ class Submitting:
         after = pace.after(len(due), base, self._member.account.parameters.limits.submissions, now)
         if after != pace:
             self._store.put(PACE, after)
-        if due:
-            await self._submit(self._choose(due), progress)
+        try:  # drawn without a look at what there is, as the moment is: a contact that may not go through it waits
+            proxy = draw_proxy(self._wire, self._member.account.parameters)
+        except Unreachable as error:
+            LOG.warning("sync: %s", error)
+            return
+        if fitting := [one for one in due if self._may_ask(proxy, one)]:
+            await self._submit(self._choose(fitting), progress, proxy)
         else:
-            await self._pretend(progress)
+            await self._pretend(progress, proxy)
+
+    def _may_ask(self, proxy: str, one: Encounter) -> bool:
+        group = next_group(self._member.account.parameters, one)
+        return group is None or proxy in group.proxies
 
     def _choose(self, due: list[Encounter]) -> Encounter:
         """One of those, drawn by how long somebody was there, and how seldom it was asked for: made-up peers wait."""
         return self._chance.choices(due, [(1 + len(one.samples)) / (1 + one.attempts) for one in due])[0]
 
-    async def _pretend(self, progress: Progress) -> None:
+    async def _pretend(self, progress: Progress, proxy: str) -> None:
         """Submit what only this device will ever submit."""
         progress.dummies += 1
         try:
-            await self.ask(self._chance.randbytes(32), self._plausible_day())
+            await self.ask(self._chance.randbytes(32), self._plausible_day(), proxy)
         except SpotError as error:
             LOG.debug("a dummy: %s", error)
 
@@ -144,7 +153,7 @@ class Submitting:
             for due in self._store.due_encounters(self._clock.now()):
                 group.create_task(bounded(due))
 
-    async def _submit(self, one: Encounter, progress: Progress) -> None:
+    async def _submit(self, one: Encounter, progress: Progress, proxy: str = "") -> None:
         now = self._clock.now()
         limits = self._member.account.parameters.limits
         if self._is_over(one, now) or not self._store.lease(one, now + LEASE):
@@ -152,7 +161,8 @@ class Submitting:
         attempts = one.attempts + 1
         progress.submitted += 1
         try:
-            record = await self.ask(encounter.ccm_of(one.secret), one.day, one)
+            proxy = proxy or draw_proxy(self._wire, self._member.account.parameters, one)
+            record = await self.ask(encounter.ccm_of(one.secret), one.day, proxy)
         except NotMine as error:  # one of the two has older parameters than the other: no refusal of the contact
             due = now + backoff(self._chance, attempts, RETRY_FIRST, RETRY_LAST)
             self._store.settle(one, one.state, due=due, problem=error.text, refusals=one.refusals)
@@ -180,8 +190,8 @@ class Submitting:
                 self._store.settle(one, State.SIGNED, record=messages.encode(record))
                 progress.signed += 1
 
-    async def ask(self, ccm: bytes, day: int, one: Encounter | None = None) -> messages.ContactRecord | None:
-        """Submit through a proxy drawn for it; None: pending. one: the contact, None for a dummy."""
+    async def ask(self, ccm: bytes, day: int, proxy: str) -> messages.ContactRecord | None:
+        """Submit through this proxy; None: pending."""
         mine = self._member.account_at(self._clock.now())
         number = mine.issuer_of(day)
         issuer, own = mine.keys.issuer(number), mine.credentials[number]
@@ -192,10 +202,12 @@ class Submitting:
             return contact.submit(self._curve, self._chance.randbytes, own, issuer, number, ccm, day, ticket)
 
         submission = await asyncio.to_thread(prove)
-        proxy = draw_proxy(self._wire, mine.parameters, one)
         roots, body = mine.parameters.roots, messages.encode(submission)
         data = await transport.post(proxy, messages.SUBMISSION_PATH, body, trust=roots)
-        record = messages.decode(messages.Answer, messages.unpad(data)).record
+        answer = messages.decode(messages.Answer, messages.unpad(data))
+        if answer.refusal is not None:
+            raise transport.said(answer.refusal.slug, answer.refusal.text)
+        record = answer.record
         if record is not None:
             await asyncio.to_thread(
                 contact.check_record, self._curve, self._chance.randbytes, mine.keys.signers, submission, record

@@ -130,18 +130,25 @@ def _seconds(text: str) -> float:
 
 
 def _problem(status: int, body: bytes, after: float = 0.0) -> SpotError:
-    """The error that an RFC 9457 body names. Its text is a stranger's, so only printable characters are taken."""
+    """The error that an RFC 9457 body names."""
     try:
         problem = json.loads(body)
         slug = str(problem["type"]).removeprefix("urn:spot:")
-        text = "".join(character for character in str(problem["detail"])[:300] if character.isprintable())
+        text = _printable(str(problem["detail"])[:300])
     except (ValueError, KeyError, TypeError, RecursionError):
         text = ""
     if not text:
         return Unreachable(f"the backend answered with status {status}; it will be tried again", after)
-    if status >= 500:
-        return Unreachable(text, after)
-    kind = error_named(slug)
+    return Unreachable(text, after) if status >= 500 else said(slug, text, after)
+
+
+def said(slug: str, text: str, after: float = 0.0) -> SpotError:
+    """The error that a stranger names, with what can be printed of its text. after: seconds to be left alone, or 0."""
+    kind, text = error_named(slug), _printable(text)
     if issubclass(kind, Unreachable):
         return kind(text, after)
     return SpotError(text) if issubclass(kind, _OUR_OWN) else kind(text)
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())

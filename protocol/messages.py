@@ -42,7 +42,7 @@ PARTIAL_PATH = "/v1/partial"  # POST Submissions → Outcomes
 DECLARATION_PATH = "/v1/declaration"  # POST SealedReport → a sealed Receipt of declaration.receipt_size
 
 ANSWER_SIZE = 1024
-"""Every answer to a submission, pending or full."""
+"""Every answer to a submission: pending, a record, a refusal."""
 
 LINK_LIMIT = 1 << 21
 """No link of a chain is larger, in bytes: twice what the tokens of a publication take at most."""
@@ -195,9 +195,10 @@ class ContactRecord(Message, frozen=True, kw_only=True):
 
 
 class Answer(Message, frozen=True, kw_only=True):
-    """A proxy's answer to a submission; no record means pending. Sent padded to ANSWER_SIZE."""
+    """A proxy's answer to a submission: a record, a refusal, or neither (pending). Sent padded to ANSWER_SIZE."""
 
     record: ContactRecord | None = None
+    refusal: Refusal | None = None
 
 
 # --- declaration ---

@@ -46,8 +46,8 @@ REASONS = (Malformed, NotMine, QuotaRefused, Refused)
 
 
 def refusal_of(error: SpotError) -> Refusal:
-    """A refusal as it travels from the server to a proxy."""
-    return Refusal(slug=error.slug, text=error.text[:TEXT_LENGTH])
+    """A refusal as it travels from the server to a proxy, and from there to the agent; its text in ASCII."""
+    return Refusal(slug=error.slug, text=error.text.encode("ascii", "replace").decode()[:TEXT_LENGTH])
 
 
 def error_of(refusal: Refusal) -> SpotError:

@@ -45,6 +45,8 @@ async def call(
     seconds: float = CALL_SECONDS,
 ) -> bytes:
     """The answer of another part, at most `limit` bytes. Raises what it says, or Unreachable."""
+    if asking.closed:  # whoever waited for it is gone
+        raise Unreachable("this part is being stopped; ask another one")
     headers = {"Content-Type": messages.MEDIA_TYPE} if body is not None else None
     data = None if body is None else io.BytesIO(body)  # in pieces: a large one at once would hold up the others
     timeout = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web as http
 
 from backend_stub import settings
-from backend_stub.following.checking import check_submissions, error_of
+from backend_stub.following.checking import REASONS, check_submissions, error_of, refusal_of
 from backend_stub.following.parameters import HEADS_LIMIT, Follower
 from backend_stub.following.signing import CREDENTIAL, Membership
 from backend_stub.keyring import keys
@@ -80,7 +80,7 @@ class Extender:
         self._free = asyncio.Semaphore(MOST_POOLS)
 
     async def submission(self, request: http.Request) -> http.Response:
-        """A contact record or `pending`, both of one size."""
+        """A contact record, `pending` or a refusal, all of one size."""
         self._rate.check(request)
         one = await web.read_message(request, Submission, SUBMISSION_LIMIT)
         self._follower.known()
@@ -89,10 +89,7 @@ class Extender:
             self._waiting.put_nowait((one, future))
         except asyncio.QueueFull:
             raise Unreachable("too many submissions at once; try again later") from None
-        result = await future
-        if isinstance(result, SpotError):
-            raise result
-        return web.answer_bytes(messages.pad(messages.encode(Answer(record=result)), messages.ANSWER_SIZE))
+        return web.answer_bytes(messages.pad(messages.encode(_answer_of(await future)), messages.ANSWER_SIZE))
 
     def waiting(self) -> int:
         """How many submissions wait for their pool."""
@@ -196,6 +193,15 @@ class Extender:
         if claims:
             wrong.update(owners[failed] for failed in batch.failing(self._curve, self._random, claims))
         return wrong
+
+
+def _answer_of(result: Result) -> Answer:
+    """The answer to a submission. Raises what is wrong with the backend, which has nothing to do with what was sent."""
+    if not isinstance(result, SpotError):
+        return Answer(record=result)
+    if not isinstance(result, REASONS):
+        raise result
+    return Answer(refusal=refusal_of(result))
 
 
 class HandingOn:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from protocol import messages
-from protocol.errors import Malformed
+from protocol.errors import Malformed, error_named
 
 if TYPE_CHECKING:
     import ssl
@@ -22,16 +23,14 @@ AWAY = 0  # the status of no answer at all
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. status: of HTTP, AWAY where nothing came; retry_after: seconds, 0 where not said."""
+    """What came back. record: None while pending; retry_after: seconds, 0 where not said.
+
+    status: of HTTP, that of the error where it is refused, and AWAY where nothing came, or nothing that can be read
+    """
 
     status: int
-    body: bytes = b""
+    record: messages.ContactRecord | None = None
     retry_after: float = 0.0
-
-    @property
-    def record(self) -> messages.ContactRecord | None:
-        """The record, None while pending. Raises Malformed."""
-        return messages.decode(messages.Answer, messages.unpad(self.body)).record
 
 
 class Proxy:
@@ -98,11 +97,14 @@ def _read(data: bytes) -> Answer:
     lines = head.split(b"\r\n")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
     try:
-        status = int(lines[0].split(b" ")[1])
+        status = HTTPStatus(int(lines[0].split(b" ")[1]))
         complete = int(headers.get(b"content-length", b"0")) == len(body)
         retry_after = float(headers.get(b"retry-after", b"0"))
     except (IndexError, ValueError):
         raise Malformed("this is no answer in HTTP") from None
     if not complete:
         raise Malformed("the answer broke off")
-    return Answer(status, body, retry_after)
+    if status != HTTPStatus.OK:
+        return Answer(status, retry_after=retry_after)
+    said = messages.decode(messages.Answer, messages.unpad(body))
+    return Answer(error_named(said.refusal.slug).status if said.refusal else status, said.record)

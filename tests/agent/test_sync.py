@@ -24,7 +24,7 @@ from tests.support import OTHER_ISSUER
 if TYPE_CHECKING:
     from agent.kept import Encounter
     from agent.store import Store
-    from tests.agent.servers import Server
+    from tests.agent.servers import Handler, Server
 
 
 @pytest.fixture
@@ -66,6 +66,10 @@ def a_proxy(server: Server, *, day: int = 20_000, secret: bytes | None = None) -
         return padded(messages.Answer(record=record))
 
     server.answer = answer
+
+
+def refusing(slug: str, text: str) -> Handler:
+    return answering(padded(messages.Answer(refusal=messages.Refusal(slug=slug, text=text))))
 
 
 def padded(answer: messages.Answer) -> web.Response:
@@ -166,10 +170,20 @@ async def test_a_lying_answer_is_not_taken(store: Store, sync: Sync, server: Ser
 async def test_a_contact_is_given_up_after_three_refusals(
     store: Store, sync: Sync, server: Server, clock: VirtualClock
 ) -> None:
-    server.answer = problem(403, {"type": "urn:spot:refused", "detail": "no"})
+    server.answer = refusing("refused", "no")
     for refusals in range(1, REFUSALS + 1):
         await sync.step()
         assert the_one(store).refusals == refusals
+        clock.set(the_one(store).due)
+    assert (the_one(store).state, the_one(store).problem) == (State.REFUSED, "no")
+
+
+async def test_a_refusal_may_come_as_an_error_too(
+    store: Store, sync: Sync, server: Server, clock: VirtualClock
+) -> None:
+    server.answer = problem(403, {"type": "urn:spot:refused", "detail": "n\x1bo"})
+    for _ in range(REFUSALS):
+        await sync.step()
         clock.set(the_one(store).due)
     assert (the_one(store).state, the_one(store).problem) == (State.REFUSED, "no")
 
@@ -178,7 +192,7 @@ async def test_a_backend_wrong_for_ten_minutes_ends_no_contact(
     store: Store, sync: Sync, server: Server, clock: VirtualClock
 ) -> None:
     """As one whose keys are being replaced, or whose clock is off, all of it at once."""
-    server.answer = problem(403, {"type": "urn:spot:refused", "detail": "no"})
+    server.answer = refusing("refused", "no")
     while clock.now() < NOON + 600:
         await sync.step()
         clock.set(min(max(the_one(store).due, clock.now() + 1), NOON + 600))
@@ -192,7 +206,7 @@ async def test_proxies_of_one_group_alone_cannot_end_a_contact(
 ) -> None:
     """Whoever is drawn first: before a contact is given up, another group was asked, and answered as honest ones do."""
     async with serving() as lying:
-        lying.answer = problem(403, {"type": "urn:spot:refused", "detail": "no"})
+        lying.answer = refusing("refused", "no")
         server.answer = answering(padded(messages.Answer()))
         joined.join(store, joined.link_of([lying.url], [server.url]))
         peers = [replace(met(f"peer {number}"), state=State.WAITING, due=NOON) for number in range(12)]
@@ -205,10 +219,12 @@ async def test_proxies_of_one_group_alone_cannot_end_a_contact(
 
 
 @pytest.mark.parametrize("slug", ["unreachable", "code-refused-not", "key-changed", "storage", "not-joined", "busy"])
+@pytest.mark.parametrize("status", [200, 400])
 async def test_what_is_no_refusal_is_tried_for_ever(
-    store: Store, sync: Sync, server: Server, clock: VirtualClock, slug: str
+    store: Store, sync: Sync, server: Server, clock: VirtualClock, slug: str, status: int
 ) -> None:
-    server.answer = problem(400, {"type": f"urn:spot:{slug}", "detail": "later"})
+    as_error = problem(400, {"type": f"urn:spot:{slug}", "detail": "later"})
+    server.answer = refusing(slug, "later") if status == 200 else as_error
     for _ in range(REFUSALS + 2):
         assert (await sync.step()).failed == 1
         clock.set(the_one(store).due)

@@ -60,17 +60,21 @@ def answer_to(path: str, body: bytes, signing: bool, heads: messages.Heads) -> b
         receipt = messages.Receipt(accepted=bool(asked.code), reference="r")
         return declaration.seal_receipt(here.random, receipt, asked.reply_key, declaration.receipt_size(sealed))
     one = messages.decode(messages.Submission, body)
-    record = None
+    record = refusal = None
+    if one.ccm in UNWANTED:
+        refusal = messages.Refusal(slug="refused", text="this day is over: nobody submits for it any more")
     if signing and one.ccm in KNOWN:  # nobody else has a dummy's CCM
         signature = contact.sign_partially(here.curve, here.server, one.ccm, one.day, contact.nullifier_of(one))
         partial = messages.Partial(server=1, signature=signature)
         north = here.groups["north"].key
         record = contact.extend(here.random, here.proxies["north"].credential, "north", north, one, partial)
-    return messages.pad(messages.encode(messages.Answer(record=record)), messages.ANSWER_SIZE)
+    return messages.pad(messages.encode(messages.Answer(record=record, refusal=refusal)), messages.ANSWER_SIZE)
 
 
 KNOWN: set[bytes] = set()
 """CCMs that two have submitted."""
+UNWANTED: set[bytes] = set()
+"""CCMs that are refused."""
 
 
 def heads_of(store: Store) -> messages.Heads:
@@ -81,10 +85,12 @@ def heads_of(store: Store) -> messages.Heads:
     )
 
 
-def meets(store: Store, name: str, at: float, *, signing: bool) -> None:
+def meets(store: Store, name: str, at: float, *, signing: bool, refused: bool) -> None:
     one = met(name, first=at)
     if signing:
         KNOWN.add(ccm_of(one.secret))
+    if refused:
+        UNWANTED.add(ccm_of(one.secret))
     store.keep_encounters([replace(one, state=State.WAITING, due=at + 600)])
 
 
@@ -109,7 +115,13 @@ class Seen:
 
 
 async def watched(
-    folder: Path, days: float, *, contacts: int = 0, signing: bool = False, declares: bool = False
+    folder: Path,
+    days: float,
+    *,
+    contacts: int = 0,
+    signing: bool = False,
+    refused: bool = False,
+    declares: bool = False,
 ) -> list[Seen]:
     """What a device sends in so many days, over real connections, drawing its moments and proxies from one seed."""
     store, clock, seen = joined.make_store(folder), VirtualClock(NOON), []
@@ -135,7 +147,7 @@ async def watched(
         sync = Sync(world().curve, chance, store, clock, wire)
         reporter = Reporter(world().curve, chance, store, clock)
         for number in range(contacts):
-            meets(store, f"contact {number}", NOON + number * 4000, signing=signing)
+            meets(store, f"{folder.name} {number}", NOON + number * 4000, signing=signing, refused=refused)
         if declares:
             await reporter.make(CODE, [DAY])
         while clock.now() < NOON + days * SECONDS_A_DAY:
@@ -143,6 +155,7 @@ async def watched(
             clock.set(max(sync.next_step(), clock.now()))
         states = [one.state for one in store.encounters()]
         assert states.count(State.SIGNED) == 3 + contacts * signing, "what there was to send was sent"
+        assert states.count(State.REFUSED) == contacts * refused
         assert any(one.declared for one in store.encounters()) is declares
     store.close()
     return seen
@@ -153,6 +166,7 @@ async def test_contacts_and_a_report_change_nothing_on_the_wire(tmp_path: Path) 
     assert len(nothing) > 40
     assert await watched(tmp_path / "pending", 1.5, contacts=4) == nothing
     assert await watched(tmp_path / "signed", 1.5, contacts=4, signing=True) == nothing
+    assert await watched(tmp_path / "refused", 1.5, contacts=2, refused=True) == nothing
     assert await watched(tmp_path / "report", 1.5, declares=True) == nothing
     assert await watched(tmp_path / "all", 1.5, contacts=4, signing=True, declares=True) == nothing
 
@@ -177,7 +191,7 @@ async def test_dummies_of_another_size_than_reports_would_tell(tmp_path: Path, m
 
 
 async def test_without_dummies_there_would_be_contacts_to_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(_self: Submitting, _progress: Any) -> None:
+    async def silent(_self: Submitting, _progress: Any, _proxy: str) -> None:
         """Send no dummy."""
 
     monkeypatch.setattr(Submitting, "_pretend", silent)

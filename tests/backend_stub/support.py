@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from backend_stub.authority import join, report
 from backend_stub.authority import service as authority
+from backend_stub.following.checking import error_of
 from backend_stub.network import calling
 from backend_stub.operations import founding
 from backend_stub.operations.founding import Plan
@@ -209,13 +210,18 @@ class World:
         return contact.Ticket(self.clock.today, next(TICKETS[user.credential.secret]))
 
     async def send_submission(self, one: Submission, proxy: str = "") -> bytes:
-        return await self.send("POST", (proxy or self.proxies[0]) + messages.SUBMISSION_PATH, messages.encode(one))
+        """The answer; a refusal is raised."""
+        url = (proxy or self.proxies[0]) + messages.SUBMISSION_PATH
+        data = await self.send("POST", url, messages.encode(one))
+        assert len(data) == messages.ANSWER_SIZE
+        if refusal := messages.decode(messages.Answer, messages.unpad(data)).refusal:
+            raise error_of(refusal)
+        return data
 
     async def submit(self, user: User, met: Encounter, day: int | None = None, proxy: str = "") -> ContactRecord | None:
         """The checked record, or None while pending."""
         one = await self.submission(user, met, day)
         answer = await self.send_submission(one, proxy)
-        assert len(answer) == messages.ANSWER_SIZE
         record = messages.decode(messages.Answer, messages.unpad(answer)).record
         if record is not None:
             contact.check_record(CURVE, secrets.token_bytes, (await self.keys()).signers, one, record)

@@ -98,6 +98,20 @@ async def test_heads_are_answered_while_100_reports_wait(
         await asyncio.gather(*waiting)
 
 
+async def test_a_proxy_stops_while_it_asks_for_somebody_who_is_gone(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with limited(tmp_path / "backend", clock, PROXY) as there:
+        sealed = messages.encode(await unknown(there))
+        monkeypatch.setattr(taking, "PACE", 2 / len(sealed))
+        head = f"POST {messages.DECLARATION_PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(sealed)}\r\n\r\n"
+        _, writer = await connect(there.proxies[0] + messages.DECLARATION_PATH, head.encode() + sealed)
+        await asyncio.sleep(0.5)
+        writer.transport.abort()
+    await asyncio.sleep(0.1)
+    assert "nobody thought of" not in caplog.text
+
+
 async def test_reports_in_hand_are_bounded_by_their_bytes(
     tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def make_messages(curve: Curve) -> File:
         ),
         "an answer: pending": messages.Answer(),
         "an answer": messages.Answer(record=record),
+        "an answer: refused": messages.Answer(refusal=refusal),
         "a contact record": record,
         "heads": messages.Heads(parameters=head, publications=chain.EMPTY),
         "a receipt": messages.Receipt(accepted=False, problem="code-refused", text="used", reasons=b"\0\1"),

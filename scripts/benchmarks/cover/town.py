@@ -35,6 +35,7 @@ from protocol import messages
 from protocol.curve import open_curve
 from protocol.encounter import SECONDS_A_DAY, day_of
 from protocol.errors import Refused, SpotError
+from protocol.parameters import proxy_urls
 from protocol.timescale import Timescale
 from scripts.benchmarks.cover.capture import address_of
 
@@ -394,6 +395,7 @@ async def one_by_one(folder: Path, rounds: int, *, unpaced: bool) -> list[str]:
             one, other = await settle(folder, url, folder / "backend", 2, clock, stack)
             asking = [who.submitting(clock) for who in (one, other)]
             await asyncio.sleep(1)
+            proxies = sorted(proxy_urls(one.sync.account.parameters))
             SOURCE.set(address_of(WATCHED))
             day = day_of(clock.now())
             waiting: list[bytes] = []
@@ -401,11 +403,11 @@ async def one_by_one(folder: Path, rounds: int, *, unpaced: bool) -> list[str]:
                 if kind == "signed" and not waiting:
                     waiting.append(secrets.token_bytes(32))
                     SOURCE.set(address_of(OTHER))
-                    await asking[0].ask(waiting[-1], day)
+                    await asking[0].ask(waiting[-1], day, drawn.choice(proxies))
                     SOURCE.set(address_of(WATCHED))
                 ccm = waiting.pop() if kind == "signed" else secrets.token_bytes(32)
                 try:
-                    record = await asking[1 if kind == "signed" else 0].ask(ccm, day)
+                    record = await asking[1 if kind == "signed" else 0].ask(ccm, day, drawn.choice(proxies))
                 except SpotError:
                     kinds.append("failed")
                     continue

@@ -44,6 +44,7 @@ EXCUSED: dict[tuple[type[Message], str], str] = {
     (messages.Refusal, "text"): "a text for people; nothing rests on it",
     (messages.Outcomes, "outcomes"): "an envelope; each partial signature is checked against its submission",
     (messages.Answer, "record"): "an envelope; checked as a ContactRecord",
+    (messages.Answer, "refusal"): "a proxy's word, which is taken for no more",
     (messages.Heads, "parameters"): "an envelope; checked as a Head",
     (messages.Heads, "publications"): "an envelope; checked as a Head",
     (messages.Heads, "oldest"): "only says where to look; what is found there is checked by its issued_at",
