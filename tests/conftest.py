@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backend_stub.operations import founding
 from scripts import postgres as own_postgres
 
 if TYPE_CHECKING:
@@ -45,6 +46,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long ones first, so that none of them is left over for the end."""
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports() -> None:
+    """Ports for backends that no other worker's take between being found free and being listened at."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    founding.FREE_PORTS = founding.FREE_PORTS[number::workers]
 
 
 @pytest.fixture(scope="session", autouse=True)
