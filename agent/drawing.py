@@ -15,28 +15,27 @@ if TYPE_CHECKING:
 
 
 def draw_proxy(chance: chances.Random, parameters: Parameters, refused: Encounter | None = None) -> str:
-    """The URL of a proxy, drawn among all groups; for a contact that was refused, of its next group.
+    """The URL of a proxy, drawn among all groups; for a contact that was refused, among those it may ask then.
 
     Raises Unreachable where there is none.
     """
-    groups = [group for group in parameters.groups if group.proxies]
+    groups = groups_for(parameters, refused)
     if not groups:
         raise Unreachable("the parameters name no proxy; ask the authority")
-    required = next_group(parameters, refused) if refused is not None else None
-    return chance.choice((required or chance.choice(groups)).proxies)
+    return chance.choice(chance.choice(groups).proxies)
 
 
-def next_group(parameters: Parameters, one: Encounter) -> ProxyGroup | None:
-    """The group that a contact that was refused has to ask next, another one each time; None: any.
+def groups_for(parameters: Parameters, one: Encounter | None) -> list[ProxyGroup]:
+    """The groups that may be asked for a contact, those with proxies: all, but after a refusal one half of them.
 
-    Proxies of one group may lie together: so that they alone cannot end a contact, its last two refusals have to
-    come from two groups, in an order that nobody else knows.
+    Proxies of one group may lie together: so that they alone cannot end a contact, its last two refusals come from two
+    groups. So each contact has two halves of its own, which nobody else knows, and goes to and fro between them.
     """
     groups = [group for group in parameters.groups if group.proxies]
-    if not one.refusals or not groups:
-        return None
+    if one is None or not one.refusals:
+        return groups
     groups.sort(key=lambda group: hashlib.blake2b(group.name.encode(), key=one.secret).digest())
-    return groups[one.refusals % len(groups)]
+    return groups[one.refusals % 2 :: 2] or groups
 
 
 def backoff(chance: chances.Random, attempts: int, first: float, last: float) -> float:

@@ -165,7 +165,10 @@ class Reporter:
                 raise Unreachable(f"{failure.text}; the report is kept: run the same command again") from None
             receipt = RUN_OUT
         if receipt.problem == declaration.CHECKING.problem:
-            raise StillChecked("the authority is still checking the report, which is kept: run the same command again")
+            raise StillChecked(
+                "the authority is still checking the report, which is kept: "
+                "the running agent sends it again, or you, by the same command"
+            )
         self._note(stored, receipt)
         return outcome(self._store, stored, receipt)
 

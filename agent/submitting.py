@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 from agent import quota, transport
-from agent.drawing import backoff, draw_proxy, next_group
+from agent.drawing import backoff, draw_proxy, groups_for
 from agent.following import look_soon
 from agent.kept import Encounter, State
 from agent.slots import Pace, Slots
@@ -98,8 +98,9 @@ class Submitting:
             await self._pretend(progress, proxy)
 
     def _may_ask(self, proxy: str, one: Encounter) -> bool:
-        group = next_group(self._member.account.parameters, one)
-        return group is None or proxy in group.proxies
+        """Whether this contact can go out through this proxy; where none can, a dummy goes out, which always can."""
+        mine = self._member.account
+        return mine.can_submit(one.day) and any(proxy in group.proxies for group in groups_for(mine.parameters, one))
 
     def _choose(self, due: list[Encounter]) -> Encounter:
         """One of those, drawn by how long somebody was there, and how seldom it was asked for: made-up peers wait."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 TIMEOUT = 30.0  # seconds for a whole exchange
-LONG_TIMEOUT = 300.0  # seconds; the authority checks a long report before it answers
+LONG_TIMEOUT = 300.0  # seconds; the authority answers a long report late
 MAX_BODY = messages.LINK_LIMIT  # bytes of an answer; nothing larger than a link is ever asked for
 LONGEST_WAIT = 3600.0  # seconds that a stranger can ask to be left alone
 MAX_PROBLEM = 16 * 1024  # bytes of an error's explanation

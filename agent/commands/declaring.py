@@ -112,7 +112,7 @@ def _tell_queued(desk: Desk, store: Store, as_json: bool) -> None:
         "The answer, and what was not accepted: spot status. To wait for it here: spot declare CODE --wait"
         if running
         else "[bold red]No agent is running[/], so nothing is sent yet: start it (spot run), or send it with --now.",
-        "[dim]--now sends it at once: who watches your network then sees one message more than the schedule has.[/]",
+        "[dim]--now sends it at once: who watches your network then sees more messages than the schedule has.[/]",
     )
 
 

@@ -49,9 +49,10 @@ async def take(authority: Authority, sealed: SealedReport, room: ExitStack) -> T
 
     room: what the report takes up, given back once it is checked; who waits for the answer holds nothing of it.
     """
-    due = asyncio.get_running_loop().time() + authority.told.declaration_wait + len(sealed.sealed) * PACE
     opened = await report.unseal(authority, sealed)
-    # What comes again while it is checked waits for the same checks: no code has more of them than its attempts.
+    # From here on: a report that was checked gets its answer, however long machines under load take to open it.
+    due = asyncio.get_running_loop().time() + authority.told.declaration_wait + len(sealed.sealed) * PACE
+    # What comes again while it is checked waits for the same checks.
     checks = authority.under_way.get(opened.digest) or _begin(authority, opened, room.pop_all().close)
     return Taken(opened.reply, checks, due)
 

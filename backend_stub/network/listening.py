@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 10  # for a TLS handshake and the head of the first request
 IDLE_SECONDS = 20  # for the next request on a connection that was answered
-ANSWER_SECONDS = 300  # for an answer to be made: a full report, with the slow curve maker; and to be taken
+ANSWER_SECONDS = 300  # for an answer to be made, of many submissions with the slow curve maker; and to be taken
 STOP_SECONDS = 30  # for all that is in hand when a part stops
 LATE_SECONDS = 5  # then, for a request on a connection that was just taken
 FULL_SECONDS = 2  # after which to come again where too much is in hand

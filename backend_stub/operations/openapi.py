@@ -91,7 +91,8 @@ OPERATIONS = (
         _BODY | _PROXIES | _MANY | {409: "For other parameters, or another key: fetch the parameters anew."},
         messages.SealedReport,
         web.DECLARATION_LIMIT,
-        "Sealed under the report's reply key, to a sixteenth of the report's size class and 16 bytes.",
+        "Sealed under the report's reply key, to a sixteenth of the report's size class and 28 bytes. It comes after a "
+        "time that the size alone fixes; if the report is not checked by then, it says so.",
     ),
     Operation(
         "post",
@@ -99,16 +100,10 @@ OPERATIONS = (
         ("proxy",),
         "Submit one side of a contact.",
         messages.Answer,
-        _BODY
-        | _MANY
-        | _PARAMETERS
-        | {
-            403: "The submission is refused.",
-            409: "The issuer is no longer in use, or the ticket is used: submit on another one.",
-        },
+        _BODY | _MANY | _PARAMETERS,
         messages.Submission,
         SUBMISSION_LIMIT,
-        f"Padded to {messages.ANSWER_SIZE} bytes.",
+        f"Padded to {messages.ANSWER_SIZE} bytes, also where the submission is refused.",
     ),
     Operation(
         "post",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web as http
 
 from backend_stub import settings
-from backend_stub.following.checking import REASONS, check_submissions, error_of, refusal_of
+from backend_stub.following.checking import check_submissions, error_of, refusal_of
 from backend_stub.following.parameters import HEADS_LIMIT, Follower
 from backend_stub.following.signing import CREDENTIAL, Membership
 from backend_stub.keyring import keys
@@ -54,6 +54,8 @@ CACHE_LIMIT = 1 << 24  # bytes
 
 Result = ContactRecord | SpotError | None
 """What becomes of a submission: the finished record, an error, or nothing yet (pending)."""
+Waiting = tuple[Submission, asyncio.Future[Answer | SpotError]]
+"""A submission, and what it is answered: an error is one of the backend, and the same for all that come then."""
 
 
 class Extender:
@@ -76,7 +78,8 @@ class Extender:
         self._curve = curve
         self._random = random
         self.forwards: Callable[[float], None] = lambda _size: None  # is told how large each pool is
-        self._waiting: asyncio.Queue[tuple[Submission, asyncio.Future[Result]]] = asyncio.Queue(MOST_WAITING)
+        self.answers: Callable[..., None] = lambda **_outcomes: None  # is told what becomes of submissions
+        self._waiting: asyncio.Queue[Waiting] = asyncio.Queue(MOST_WAITING)
         self._free = asyncio.Semaphore(MOST_POOLS)
 
     async def submission(self, request: http.Request) -> http.Response:
@@ -84,12 +87,16 @@ class Extender:
         self._rate.check(request)
         one = await web.read_message(request, Submission, SUBMISSION_LIMIT)
         self._follower.known()
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer | SpotError] = asyncio.get_running_loop().create_future()
         try:
             self._waiting.put_nowait((one, future))
         except asyncio.QueueFull:
             raise Unreachable("too many submissions at once; try again later") from None
-        return web.answer_bytes(messages.pad(messages.encode(_answer_of(await future)), messages.ANSWER_SIZE))
+        answer = await future
+        if isinstance(answer, SpotError):
+            raise answer
+        self.answers(**{_outcome_of(answer): 1})
+        return web.answer_bytes(messages.pad(messages.encode(answer), messages.ANSWER_SIZE))
 
     def waiting(self) -> int:
         """How many submissions wait for their pool."""
@@ -115,21 +122,21 @@ class Extender:
                 secrets.SystemRandom().shuffle(pool)
                 group.create_task(self._answer(pool))
 
-    async def _answer(self, pool: Sequence[tuple[Submission, asyncio.Future[Result]]]) -> None:
+    async def _answer(self, pool: Sequence[Waiting]) -> None:
         began = asyncio.get_running_loop().time()
-        results: Sequence[Result]
+        answers: Sequence[Answer] | SpotError  # the error concerns all alike
         try:
-            results = await self._results([one for one, _ in pool])
+            answers = [_answer_of(one) for one in await self._results([one for one, _ in pool])]
         except SpotError as error:
-            results = [error] * len(pool)
+            answers = error
         except Exception:
             log.exception("a pool of submissions failed in a way nobody thought of")
-            results = [SpotError("something went wrong at the proxy; try another one")] * len(pool)
+            answers = SpotError("something went wrong at the proxy; try another one")
         self._free.release()
         await pacing.wait(pacing.due(began, ANSWER_STEP * self._told.pool_wait))
-        for (_, future), result in zip(pool, results, strict=True):
+        for index, (_, future) in enumerate(pool):
             if not future.done():
-                future.set_result(result)
+                future.set_result(answers if isinstance(answers, SpotError) else answers[index])
 
     async def _results(self, submissions: Sequence[Submission]) -> list[Result]:
         known = self._follower.known()
@@ -196,12 +203,12 @@ class Extender:
 
 
 def _answer_of(result: Result) -> Answer:
-    """The answer to a submission. Raises what is wrong with the backend, which has nothing to do with what was sent."""
-    if not isinstance(result, SpotError):
-        return Answer(record=result)
-    if not isinstance(result, REASONS):
-        raise result
-    return Answer(refusal=refusal_of(result))
+    """The answer to a submission. An error of one alone is in it: by its size it would tell that this is no dummy."""
+    return Answer(refusal=refusal_of(result)) if isinstance(result, SpotError) else Answer(record=result)
+
+
+def _outcome_of(answer: Answer) -> str:
+    return "refused" if answer.refusal else "signed" if answer.record else "pending"
 
 
 class HandingOn:
@@ -277,7 +284,7 @@ async def serving(
         metrics = app[web.METRICS]
         metrics.age.set_function(follower.age)
         metrics.queue.set_function(extender.waiting)
-        extender.forwards = metrics.pools.observe
+        extender.forwards, extender.answers = metrics.pools.observe, metrics.submissions
         work = (follower.run(), extender.mix_for_ever(), identity.watch())
         async with web.background(*work):
             await follower.begin()

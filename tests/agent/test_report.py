@@ -137,7 +137,7 @@ async def test_a_report_that_is_still_checked_is_kept_and_sent_again(
 ) -> None:
     stored = await reporter.make(CODE, [DAY])
     authority_says(server, declaration.CHECKING)
-    with pytest.raises(StillChecked, match="run the same command again"):
+    with pytest.raises(StillChecked, match="by the same command"):
         await reporter.send(stored)
     assert len(server.bodies) == 1, "no other proxy is asked"
     assert reporter.outstanding(CODE) == reporter.queued() == stored

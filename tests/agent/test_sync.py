@@ -11,6 +11,7 @@ from aiohttp import web
 from msgspec.structs import replace as replaced
 
 from agent import renewal
+from agent.drawing import groups_for
 from agent.kept import State
 from agent.submitting import REFUSALS
 from agent.sync import Sync
@@ -216,6 +217,42 @@ async def test_proxies_of_one_group_alone_cannot_end_a_contact(
             await sync.step()
             clock.set(max(one.due for one in store.encounters()))
         assert {one.state for one in store.encounters()} <= {State.WAITING, State.PENDING}
+
+
+@pytest.mark.parametrize("refusals", [0, 1, 2])
+def test_a_contact_has_half_of_the_groups_after_a_refusal(refusals: int) -> None:
+    """So one group that is away for days holds nobody up, where there are more than three."""
+    (first, *_) = world().parameters.groups
+    groups = tuple(replaced(first, name=f"g{number}") for number in range(5))
+    five = replaced(world().parameters, groups=groups)
+    halves = [groups_for(five, replace(met(), refusals=refusals + later)) for later in (0, 1)]
+    if not refusals:
+        assert halves[0] == list(groups)
+    else:
+        assert {len(half) for half in halves} == {2, 3}
+        assert {one.name for half in halves for one in half} == {one.name for one in groups}
+
+
+async def test_a_contact_of_a_day_without_a_credential_leaves_its_moment_to_a_dummy(
+    store: Store, server: Server, clock: VirtualClock
+) -> None:
+    """Else nothing would go out at it."""
+    joined.join(store, joined.link_of([server.url], submission_gap=900))
+    server.answer = answering(padded(messages.Answer()))
+    today = encounter.day_of(NOON)
+    issuers = tuple(replaced(one, from_day=today) for one in world().parameters.issuers)
+    joined.move_on(store, issuers=issuers)
+    before = [replace(met("before", first=NOON - 86_400), state=State.WAITING, due=NOON)]
+    store.keep_encounters(before)
+    sync = Sync(world().curve, random.SystemRandom(), store, clock)
+    progress = await sync.step()
+    while clock.now() < NOON + 3 * 900:
+        clock.set(max(sync.next_step(), clock.now() + 1))
+        progress = await sync.step()
+        assert progress.submitted == 0
+    sent = [messages.decode(messages.Submission, body) for body in server.bodies if len(body) > 100]
+    assert 2 <= len(sent) <= 4
+    assert {one.day for one in sent} == {today}
 
 
 @pytest.mark.parametrize("slug", ["unreachable", "code-refused-not", "key-changed", "storage", "not-joined", "busy"])

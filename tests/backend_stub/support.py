@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from agent import transport
 from backend_stub.authority import join, report
 from backend_stub.authority import service as authority
-from backend_stub.following.checking import error_of
 from backend_stub.network import calling
 from backend_stub.operations import founding
 from backend_stub.operations.founding import Plan
@@ -215,7 +215,7 @@ class World:
         data = await self.send("POST", url, messages.encode(one))
         assert len(data) == messages.ANSWER_SIZE
         if refusal := messages.decode(messages.Answer, messages.unpad(data)).refusal:
-            raise error_of(refusal)
+            raise transport.said(refusal.slug, refusal.text)
         return data
 
     async def submit(self, user: User, met: Encounter, day: int | None = None, proxy: str = "") -> ContactRecord | None:
@@ -262,11 +262,12 @@ class World:
 
     async def send_report(self, declaring: Declaring, proxy: str = "") -> bytes:
         url = (proxy or self.proxies[0]) + messages.DECLARATION_PATH
-        while True:
+        for _ in range(MOST_SENT):
             answer = await self.send("POST", url, messages.encode(declaring.sealed))
             assert len(answer) == declaration.receipt_size(declaring.sealed)
             if declaration.open_receipt(answer, declaring.reply_key) != declaration.CHECKING:
                 return answer
+        raise AssertionError("it is checked for ever")
 
     async def declare(
         self, user: User, code: str, contacts: Sequence[tuple[Encounter, ContactRecord]], role: int = 0
@@ -283,6 +284,8 @@ class Declaring:
     reply_key: bytes
 
 
+MOST_SENT = 200
+"""How often a report is sent, which is checked meanwhile."""
 NOTHING = messages.Submission(
     issuer=1,
     ccm=bytes(32),

@@ -91,6 +91,7 @@ async def test_the_numbers_are_true_and_about_nobody(there: World) -> None:
     found = await numbers(there)
     assert found['spot_submissions_total{outcome="signed"}'] >= 1
     assert found['spot_submissions_total{outcome="pending"}'] >= 1
+    assert found['spot_submissions_total{outcome="refused"}'] >= 1, "by a proxy, whose answer is no error"
     assert found['spot_requests_total{path="/v1/join",status="2xx"}'] == 2
     assert found['spot_requests_total{path="other",status="4xx"}'] == 1
     assert found["spot_tokens_waiting"] == 1

@@ -54,7 +54,8 @@ async def send_for_ever(there: World, user: User, proxy: str, load: Load, stop: 
             try:
                 async with asking.post(proxy + messages.SUBMISSION_PATH, data=messages.encode(one)) as response:
                     body = await response.read()
-                    if response.status == 200 and len(body) == messages.ANSWER_SIZE:
+                    answer = messages.decode(messages.Answer, messages.unpad(body)) if response.status == 200 else None
+                    if answer and not answer.refusal and len(body) == messages.ANSWER_SIZE:
                         load.answers += 1
                     else:
                         load.wrong.append(f"{response.status} {body!r}")

@@ -151,9 +151,16 @@ async def test_a_server_that_answers_wrongly_is_not_signed_for(
         return [messages.Outcome(partial=partial)]
 
     monkeypatch.setattr(server.Server, "outcomes", lying)
+    one = await there.submission(right, met)
     with pytest.raises(Unreachable):
-        await there.submit(right, met)
+        await there.send_submission(one)
     assert "server" in caplog.text
+    if fault in {"wrong signature", "no point"}:  # which no dummy gets: so it must have the size of its answer
+        url = there.proxies[0] + messages.SUBMISSION_PATH
+        answer = messages.unpad(await there.send("POST", url, messages.encode(one)))
+        refusal = messages.decode(messages.Answer, answer).refusal
+        assert refusal is not None
+        assert refusal.slug == Unreachable.slug
     monkeypatch.undo()
     assert await there.submit(right, met) is not None
 

@@ -120,9 +120,8 @@ async def test_what_breaks_the_checks_is_told_to_the_operator_and_to_nobody_by_t
             assert await taken(office, one) == CHECKING
         assert "could not be checked" in caplog.text
         assert str(error) in caplog.text
-        while (outcome := await taken(office, one)) == CHECKING:
-            pass
-        assert outcome.accepted
+        outcomes = [await taken(office, one) for _ in range(10)]
+        assert outcomes[-1].accepted
 
 
 async def test_a_dummy_is_taken_like_a_report(there: World, monkeypatch: pytest.MonkeyPatch) -> None:

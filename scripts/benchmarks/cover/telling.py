@@ -103,7 +103,7 @@ def tell(
     """
     asked = [index for index, key in enumerate(keys) if key in among]
     rows, keys = rows[asked], [keys[index] for index in asked]
-    labels = np.array([key in yes for key in keys])
+    labels = np.array([key in yes for key in keys], dtype=bool)
     devices = np.array([device for device, _ in keys])
     if min(labels.sum(), (~labels).sum()) < FOLDS or len(set(devices)) < FOLDS:
         return {}
@@ -141,6 +141,11 @@ def _interval(
 
 
 def apart(one: Sequence[float], other: Sequence[float]) -> dict[str, float]:
-    """How far two sets of waits are apart: AUC of the wait itself, either way, and the Kolmogorov-Smirnov test's p."""
+    """How far two sets of waits are apart: AUC of the wait itself, either way, and the Kolmogorov-Smirnov test's p.
+
+    Empty where there is too little to compare.
+    """
+    if min(len(one), len(other)) < FOLDS:
+        return {}
     auc = roc_auc_score([0] * len(one) + [1] * len(other), [*one, *other])
     return {"auc": float(max(auc, 1 - auc)), "p": float(ks_2samp(one, other).pvalue)}

@@ -18,14 +18,14 @@ import aiohttp
 from agent import account, submitting, sync, transport
 from agent.clock import Clock
 from agent.kept import Encounter, State
-from agent.report import Reporter, declarable
+from agent.report import Reporter, StillChecked, declarable
 from agent.samples import Sample
 from agent.slots import Pace
 from agent.store import Store, create_store
 from agent.sync import Progress, Sync
 from backend_stub import settings
 from backend_stub.authority import join as joining
-from backend_stub.authority import report
+from backend_stub.authority import report, taking
 from backend_stub.authority import service as authority
 from backend_stub.operations.founding import Plan, found
 from backend_stub.operations.policy import Policy, changed
@@ -33,6 +33,7 @@ from backend_stub.operations.running import running
 from backend_stub.proxy import service as proxy
 from protocol import messages
 from protocol.curve import open_curve
+from protocol.declaration import CHECKING
 from protocol.encounter import SECONDS_A_DAY, day_of
 from protocol.errors import Refused, SpotError
 from protocol.parameters import proxy_urls
@@ -61,7 +62,7 @@ SOURCE: ContextVar[str] = ContextVar("source", default="127.0.0.1")
 class Scene:
     """What is played. submission_gap, declaration_gap: s; day: real seconds that a day takes.
 
-    unpaced: answers are given as soon as they are found; unsized: dummy declarations have another size than reports
+    unpaced: all answers are given as soon as they are found; unsized: dummy declarations have another size than reports
     """
 
     devices: int
@@ -82,6 +83,7 @@ class Lived:
     could: those that had something to declare, of which the days of declaring are drawn. Others differ from these in
     how many contacts there are, and in that there is none yet. left: those on which a report left; instead: those on
     which a dummy did, where a report would have if somebody who could declare had done so. wanting: whose has not yet.
+    sent: by (device, real seconds since 1970), whether it was a report. checking: how many reports got no outcome yet.
     """
 
     scale: Timescale
@@ -92,6 +94,8 @@ class Lived:
     left: set[tuple[int, int]] = field(default_factory=set)
     instead: set[tuple[int, int]] = field(default_factory=set)
     wanting: set[int] = field(default_factory=set)
+    sent: dict[tuple[int, float], bool] = field(default_factory=dict)
+    checking: int = 0
     dummies: int = 0
     submitted: int = 0
     signed: int = 0
@@ -154,6 +158,7 @@ async def backend(folder: Path, scene: Scene, scale: Timescale) -> AsyncIterator
 def _serve(folder: Path, unpaced: bool, ready: Event, over: Event) -> None:
     if unpaced:
         proxy.ANSWER_STEP = 0.0
+        taking.Taken.answer = _when_checked  # type: ignore[method-assign, assignment]
 
     async def serve() -> None:
         async with running(folder):
@@ -161,6 +166,10 @@ def _serve(folder: Path, unpaced: bool, ready: Event, over: Event) -> None:
             await asyncio.to_thread(over.wait)
 
     asyncio.run(serve())
+
+
+async def _when_checked(taken: taking.Taken) -> bytes:
+    return await taken.checks or taken.reply.seal(CHECKING)
 
 
 # --- the devices ---
@@ -312,18 +321,24 @@ def sending_noted(lived: Lived) -> Iterator[None]:
     """Note when reports leave, and dummies where one would have."""
     honest, honestly = Reporter.send, Reporter.pretend
 
-    def now(reporter: Any) -> tuple[int, int]:
-        return int(reporter._store.folder.name.rpartition("-")[2]), lived.day_at(time.time())  # noqa: SLF001
+    def note(reporter: Any, *, report: bool) -> None:
+        device, now = int(reporter._store.folder.name.rpartition("-")[2]), time.time()  # noqa: SLF001
+        if not report and device not in lived.wanting:
+            return
+        lived.wanting.discard(device)
+        lived.sent[device, now] = report
+        (lived.left if report else lived.instead).add((device, lived.day_at(now)))
 
     async def send(self: Reporter, stored: Any) -> Any:
-        lived.left.add(now(self))
-        return await honest(self, stored)
+        note(self, report=True)
+        try:
+            return await honest(self, stored)
+        except StillChecked:
+            lived.checking += 1
+            raise
 
     async def pretend(self: Reporter) -> None:
-        device, day = now(self)
-        if device in lived.wanting:
-            lived.wanting.discard(device)
-            lived.instead.add((device, day))
+        note(self, report=False)
         await honestly(self)
 
     Reporter.send, Reporter.pretend = send, pretend  # type: ignore[method-assign]
