@@ -79,7 +79,7 @@ app.add_typer(service_app)
 def main() -> NoReturn:
     """Run the command; every expected error is one line on standard error and an exit code of its own."""
     try:
-        app()
+        app(prog_name="spot")
     except SpotError as error:
         code = _fail(error)
     except OSError as error:

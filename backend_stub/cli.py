@@ -117,7 +117,7 @@ def main() -> None:
     """Run the command; an expected error is one line and an exit code."""
     memory.keep_off_disk()
     try:
-        app()
+        app(prog_name="spot-backend")
     except SpotError as error:
         if "--json" in sys.argv:
             typer.echo(json.dumps({"error": error.slug, "detail": error.text}))

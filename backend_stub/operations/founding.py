@@ -106,6 +106,8 @@ async def found(
     """
     if not 1 <= plan.groups <= 64 or not 1 <= plan.proxies_per_group <= 64:
         raise Misuse("a backend has 1 to 64 groups with 1 to 64 proxies each")
+    if plan.pool_wait < 0:
+        raise Misuse("a pool_wait is 0 seconds or more; choose another")
     with in_place(folder) as building:
         return await _Founding(building, plan, open_curve(plan.curve or None), random, passphrase).build(clock)
 
@@ -163,7 +165,7 @@ class _Founding:
             public_url=public[FOLDER],
             publish_every=plan.publish_every,
             database=plan.database,
-            declaration_wait=max(2 * plan.pool_wait, 0.0),  # a wait that is none is told of at the proxy
+            declaration_wait=2 * plan.pool_wait,
             **shared,
         )
         settings.write(self._folder / FOLDER, authority)
