@@ -24,7 +24,6 @@ from ble.radio import Sighting
 from protocol.curve import open_curve
 from protocol.encounter import day_of
 from protocol.timescale import Timescale
-from tests.backend_stub.support import MOST_SENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -62,6 +61,10 @@ class JumpingClock:
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self.time += seconds
+
+
+MOST_SENT = 1000
+"""How often a report is sent, which is checked meanwhile: for a minute with the slow curve maker."""
 
 
 class Person:
