@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 LOOKS = 43_200.0  # s between an agent's looks at the chains: rarer than in the field, where they would only hide more
 NEAR, SPAN, SAMPLES = 40.0, 1200.0, 60  # dB, s, and samples of every meeting
-DECLARING = 0.15  # of the days on which a device could
+DECLARING = 0.4  # of the days on which a device could: of few, chance alone makes much of an AUC
 JOINS = 20  # tries
 MEETING = 0.5  # of a device's days
 BUSY = 12  # people that a busy device meets a day
