@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 CODE = "ABCD-EFGH-IJKL-2345"
 DAY = 20_000
 LATE = 5.0  # s: an answer that is not there by then waits for the checks
-SUBMISSIONS, DECLARATIONS = 7200, 14_400  # s, the mean gaps
+SUBMISSIONS, DECLARATIONS = 7200, 14_400  # s, the stretches with one of each
 
 
 # --- what anybody answers who stands for the backend ---
